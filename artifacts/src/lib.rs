@@ -1,0 +1,1 @@
+//! The artifact store: digests, content store, action records, disposable index.

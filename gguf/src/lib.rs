@@ -1,0 +1,1 @@
+//! Reads GGUF model files: metadata, tensors, row-streamed dequantization.

@@ -1,0 +1,1 @@
+//! The gates: proofs that a shard is right before it ships.

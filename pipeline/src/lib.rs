@@ -1,0 +1,6 @@
+//! The build: contract, stages, action graph, scheduler, gates.
+
+pub mod contract;
+pub mod gates;
+pub mod python;
+pub mod stages;

@@ -1,0 +1,1 @@
+//! Python workers: coremltools in a process of its own.

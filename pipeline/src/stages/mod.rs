@@ -1,0 +1,1 @@
+//! The stages of a build, one a file: each takes files and gives files, and knows nothing of caching.

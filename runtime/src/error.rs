@@ -1,0 +1,19 @@
+//! What can go wrong while a shard is loaded or run.
+
+use std::path::PathBuf;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A shard could not be read or is not one this device can run.
+    #[error("loading the shard {}: {reason}", path.display())]
+    Load {
+        /// The `.mlmodelc` directory.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A prediction was asked for with tensors or a state that do not fit the shard.
+    #[error("running a shard: {0}")]
+    Mismatch(String),
+}

@@ -1,0 +1,3 @@
+//! The `anepipe` command.
+
+fn main() {}

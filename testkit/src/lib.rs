@@ -1,0 +1,1 @@
+//! Test tools: synthetic GGUF models and other fixtures that are made, never fetched.
