@@ -1,0 +1,67 @@
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: 32 weights to a block, with one scale and perhaps one minimum.
+//!
+//! Of the four-bit halves of a byte, the low ones are weights 0 to 15 and the high ones weights 16 to 31.
+
+use super::scale;
+
+/// `d` f16, 32 × i8: `q · d`.
+pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
+    let [d0, d1, quants @ ..] = block;
+    let d = scale(*d0, *d1);
+    for (out, &q) in out.iter_mut().zip(quants) {
+        *out = f32::from(q as i8) * d;
+    }
+}
+
+/// `d` f16, 32 × 4 bits: `d · (q − 8)`.
+pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
+    let [d0, d1, nibbles @ ..] = block;
+    let d = scale(*d0, *d1);
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), &q) in low.iter_mut().zip(high).zip(nibbles) {
+        *low = d * f32::from((q & 15) as i8 - 8);
+        *high = d * f32::from((q >> 4) as i8 - 8);
+    }
+}
+
+/// `d` f16, `m` f16, 32 × 4 bits: `d · q + m`.
+pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
+    let [d0, d1, m0, m1, nibbles @ ..] = block;
+    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), &q) in low.iter_mut().zip(high).zip(nibbles) {
+        *low = d * f32::from(q & 15) + m;
+        *high = d * f32::from(q >> 4) + m;
+    }
+}
+
+/// `d` f16, 32 fifth bits, 32 × 4 bits: `d · (q − 16)`.
+pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
+    let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
+    let d = scale(*d0, *d1);
+    let quants = five_bits([*h0, *h1, *h2, *h3], nibbles);
+    for (out, q) in out.iter_mut().zip(quants) {
+        *out = d * f32::from(q as i8 - 16);
+    }
+}
+
+/// `d` f16, `m` f16, 32 fifth bits, 32 × 4 bits: `d · q + m`.
+pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
+    let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
+    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
+    let quants = five_bits([*h0, *h1, *h2, *h3], nibbles);
+    for (out, q) in out.iter_mut().zip(quants) {
+        *out = d * f32::from(q) + m;
+    }
+}
+
+/// 32 five-bit numbers: bit `i` of `high` is the top bit of number `i`.
+fn five_bits(high: [u8; 4], nibbles: &[u8; 16]) -> [u8; 32] {
+    let high = u32::from_le_bytes(high);
+    let mut quants = [0; 32];
+    for i in 0..16 {
+        quants[i] = nibbles[i] & 15 | ((high >> i & 1) << 4) as u8;
+        quants[i + 16] = nibbles[i] >> 4 | ((high >> (i + 16) & 1) << 4) as u8;
+    }
+    quants
+}
