@@ -6,88 +6,7 @@
 
 use std::collections::BTreeMap;
 
-/// The element type of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum DataType {
-    /// Truth values.
-    Bool,
-    /// UTF-8 text.
-    String,
-    /// IEEE 754 binary16.
-    Float16,
-    /// IEEE 754 binary32.
-    Float32,
-    /// IEEE 754 binary64.
-    Float64,
-    /// bfloat16.
-    BFloat16,
-    /// Signed 4-bit integers, two a byte in a blob.
-    Int4,
-    /// Signed 8-bit integers.
-    Int8,
-    /// Signed 16-bit integers.
-    Int16,
-    /// Signed 32-bit integers.
-    Int32,
-    /// Signed 64-bit integers.
-    Int64,
-    /// Unsigned 1-bit integers, eight a byte in a blob.
-    UInt1,
-    /// Unsigned 2-bit integers.
-    UInt2,
-    /// Unsigned 3-bit integers.
-    UInt3,
-    /// Unsigned 4-bit integers.
-    UInt4,
-    /// Unsigned 6-bit integers.
-    UInt6,
-    /// Unsigned 8-bit integers.
-    UInt8,
-    /// Unsigned 16-bit integers.
-    UInt16,
-    /// Unsigned 32-bit integers.
-    UInt32,
-    /// Unsigned 64-bit integers.
-    UInt64,
-}
-
-/// One extent of a tensor's shape, or the length of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dimension {
-    /// Known when the program was written.
-    Fixed(u64),
-    /// Known only when the program runs; printed `?` (or `...` when `variadic`).
-    Unknown {
-        /// Stands for any number of extents.
-        variadic: bool,
-    },
-}
-
-/// What a variable holds.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ValueType {
-    /// A dense tensor; rank 0 is a scalar.
-    Tensor {
-        /// Element type.
-        dtype: DataType,
-        /// Extents, slowest first.
-        shape: Vec<Dimension>,
-    },
-    /// Values of one type.
-    List {
-        /// Element type.
-        element: Box<ValueType>,
-        /// Number of elements.
-        length: Dimension,
-    },
-    /// Values of several types.
-    Tuple(Vec<ValueType>),
-    /// Key type and value type.
-    Dictionary(Box<ValueType>, Box<ValueType>),
-    /// A buffer that outlives one prediction, such as a KV cache.
-    State(Box<ValueType>),
-}
+pub use crate::types::{DataType, Dimension, ValueType};
 
 /// A constant with its type.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,14 +17,68 @@ pub struct Value {
     pub literal: Literal,
 }
 
+impl Value {
+    /// A scalar string.
+    pub fn string(text: impl Into<String>) -> Self {
+        Self { ty: ValueType::scalar(DataType::String), literal: Literal::String(vec![text.into()]) }
+    }
+
+    /// The text of a scalar string.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.literal {
+            Literal::String(elements) if self.is_scalar() => elements.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// The value of a scalar integer.
+    pub fn as_int(&self) -> Option<i64> {
+        match &self.literal {
+            Literal::Int(elements) if self.is_scalar() => elements.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// The value of a scalar number of any floating-point type.
+    pub fn as_float(&self) -> Option<f64> {
+        match &self.literal {
+            Literal::Float(elements) if self.is_scalar() => elements.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// The value of a scalar truth value.
+    pub fn as_bool(&self) -> Option<bool> {
+        match &self.literal {
+            Literal::Bool(elements) if self.is_scalar() => elements.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// Elements of an inline integer tensor of any rank, last axis fastest.
+    pub fn as_ints(&self) -> Option<&[i64]> {
+        match &self.literal {
+            Literal::Int(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    fn is_scalar(&self) -> bool {
+        matches!(&self.ty, ValueType::Tensor { shape, .. } if shape.is_empty())
+    }
+}
+
 /// The content of a [`Value`]. Tensors are flattened, last axis fastest.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Two literals are equal when their elements have the same bits: a program with a NaN in it equals itself, and `-0.0` is
+/// not `0.0`.
+#[derive(Debug, Clone)]
 pub enum Literal {
     /// Elements of a bool tensor.
     Bool(Vec<bool>),
-    /// Elements of any integer tensor, widened.
+    /// Elements of any integer tensor, widened; those of a `uint64` tensor keep their bits (`as u64` gives the value).
     Int(Vec<i64>),
-    /// Elements of any floating-point tensor, widened (exact for fp16, bf16, fp32 and fp64).
+    /// Elements of any floating-point tensor, widened (exact for fp16, bf16, fp32 and fp64). Every NaN is the same one.
     Float(Vec<f64>),
     /// Elements of a string tensor.
     String(Vec<String>),
@@ -122,6 +95,23 @@ pub enum Literal {
         /// Byte offset of the 64-byte blob record.
         offset: u64,
     },
+}
+
+impl PartialEq for Literal {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => {
+                a.iter().copied().map(f64::to_bits).eq(b.iter().copied().map(f64::to_bits))
+            }
+            (Self::String(a), Self::String(b)) => a == b,
+            (Self::Tuple(a), Self::Tuple(b)) | (Self::List(a), Self::List(b)) => a == b,
+            (Self::Dictionary(a), Self::Dictionary(b)) => a == b,
+            (Self::Blob { file: a, offset: i }, Self::Blob { file: b, offset: j }) => a == b && i == j,
+            _ => false,
+        }
+    }
 }
 
 /// A named variable and its type: a function's parameter, or an operation's output.
@@ -157,6 +147,21 @@ pub struct Operation {
     pub blocks: Vec<Block>,
 }
 
+impl Operation {
+    /// The variable that the one argument of parameter `key` names.
+    pub fn variable(&self, key: &str) -> Option<&str> {
+        match self.inputs.get(key)?.as_slice() {
+            [Argument::Name(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The constant this `const` operation defines.
+    pub fn constant(&self) -> Option<&Value> {
+        if self.kind == "const" { self.attributes.get("val") } else { None }
+    }
+}
+
 /// Operations in execution order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
@@ -175,7 +180,7 @@ pub struct Block {
 pub struct Function {
     /// Opset as the protobuf spells it, such as `CoreML8`.
     pub opset: String,
-    /// Parameters in protobuf order, states among them.
+    /// Parameters, states among them: in protobuf order, or by name if read from text.
     pub inputs: Vec<NamedType>,
     /// The body: the block specialization that `opset` names.
     pub block: Block,
