@@ -4,3 +4,4 @@ pub mod contract;
 pub mod gates;
 pub mod python;
 pub mod stages;
+pub mod tensors;

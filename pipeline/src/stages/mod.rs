@@ -1,1 +1,3 @@
 //! The stages of a build, one a file: each takes files and gives files, and knows nothing of caching.
+
+pub mod quantize;
