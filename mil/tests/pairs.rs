@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anepipe_mil::modelc::ModelC;
+use anepipe_mil::text;
 
 /// Directories that hold a `mlpackage` and the `mlmodelc` Apple's compiler made of it; none, with a word, if absent.
 fn pairs() -> Vec<PathBuf> {
@@ -34,5 +35,14 @@ fn every_compiled_model_opens_with_its_weights() {
         let found: BTreeSet<_> =
             blobs.filter_map(|value| model.blob(value).unwrap()).map(|blob| blob.data.as_ptr()).collect();
         assert_eq!(found.len() as u32, model.weights()["@model_path/weights/weight.bin"].count());
+    }
+}
+
+#[test]
+fn every_compiled_program_prints_as_it_was() {
+    for pair in pairs() {
+        let expected = fs_err::read_to_string(pair.join("mlmodelc/model.mil")).unwrap();
+        let (dialect, program) = text::parse(&expected).unwrap();
+        assert!(text::print(&program, dialect).unwrap() == expected, "{} differs", pair.display());
     }
 }

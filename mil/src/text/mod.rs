@@ -15,9 +15,11 @@ mod error;
 mod lex;
 mod notation;
 mod parse;
+mod print;
 
 pub use error::{ParseError, ParseErrorKind};
 pub use parse::parse;
+pub use print::{PrintError, PrintErrorKind, print};
 
 /// The most nested type, value or block that is read or printed; Apple's programs need fewer than ten.
 pub(crate) const MAX_DEPTH: usize = 64;
