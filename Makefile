@@ -1,0 +1,63 @@
+# make demo   set everything up and build, prove and ship the demo model
+# make test   every test
+# make check  formatting and lints
+# make doc    the API documentation
+# make bench  the kernels' benchmarks
+
+# Any of Python 3.10 to 3.13 with its shared library (Debian: python3-dev, python3-venv).
+PYTHON ?= python3
+VENV := .venv
+export PYO3_PYTHON := $(CURDIR)/$(VENV)/bin/python
+ANEPIPE := target/release/anepipe
+# Tests reach graphs with known faults through this feature; a release never has it.
+TEST_FEATURES := --features fault-injection
+
+.PHONY: setup setup-dev build demo test check fmt doc bench clean
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+$(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v[:2] <= (3, 13))' \
+	  || { echo "anepipe needs Python 3.10 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))' \
+	  || { echo "$(PYTHON) has no shared library to embed; on Debian: apt-get install python3-dev"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+build: setup
+	cargo build --release --locked
+
+demo: build
+	$(ANEPIPE) build --out out
+	$(ANEPIPE) gate parity --bundle out
+
+test: setup-dev
+	cargo test --workspace --locked $(TEST_FEATURES)
+
+check: setup-dev
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked $(TEST_FEATURES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	$(VENV)/bin/ruff format --check python models
+	$(VENV)/bin/ruff check python models
+
+fmt: setup-dev
+	cargo fmt --all
+	$(VENV)/bin/ruff format python models
+	$(VENV)/bin/ruff check --fix python models
+
+doc: setup
+	cargo doc --workspace --no-deps --open
+
+bench: setup
+	cargo bench --workspace --locked
+
+clean:
+	cargo clean
+	rm -rf $(VENV) out

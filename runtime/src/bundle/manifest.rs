@@ -1,0 +1,118 @@
+//! `manifest.json`: what a bundle is made of and what was proven of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The manifest schema this code reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// What a bundle is made of. Every path is relative to the bundle and uses `/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this shape, [`SCHEMA`].
+    pub schema: u32,
+    /// Every number of the model, each with the key it came from (`contract.json`).
+    pub contract: serde_json::Value,
+    /// How the graphs are authored; `stateful` keeps the KV cache in the program's states.
+    pub style: String,
+    /// Tokens a pass verifies, T.
+    pub block: u32,
+    /// Positions the KV cache holds, S.
+    pub context: u32,
+    /// How weights are stored: `int8`, `int8-per-tensor` or `f16`.
+    pub quantization: String,
+    /// Compiled programs, in the order in which hidden states pass through them.
+    pub shards: Vec<ShardEntry>,
+    /// What rotary tables are made of.
+    pub rope: RopeEntry,
+    /// safetensors with the embeddings of the tokens the gates look at, as `hidden`, `[tokens, d]` fp16.
+    pub token_embeddings: String,
+    /// safetensors with the whole embedding, as `embedding`, `[vocab, d]` fp16; only in whole-model bundles.
+    pub embedding: Option<String>,
+    /// Tokenizer metadata; only in whole-model bundles.
+    pub tokenizer: Option<String>,
+    /// Every gate that was run.
+    pub gates: Vec<GateEntry>,
+    /// Every other file of the bundle.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Where it came from.
+    pub provenance: Provenance,
+}
+
+/// One compiled program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardEntry {
+    /// What it computes.
+    pub role: Role,
+    /// Half-open: layers of a `layers` shard, vocabulary rows of an `lm_head` shard.
+    pub range: [u32; 2],
+    /// The `.mlmodelc` folder.
+    pub path: String,
+    /// blake3 of the folder's sorted record of entries.
+    pub digest: String,
+    /// Names of its states, in program order.
+    pub states: Vec<String>,
+}
+
+/// What rotary tables are made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RopeEntry {
+    /// Rotated dimensions of each head; the rest pass through.
+    pub dim: u32,
+    /// Base of the frequencies.
+    pub base: f32,
+    /// Divisors of the frequencies, `dim / 2` of them.
+    pub factors: Option<Vec<f32>>,
+    /// Multiplier of cos and sin.
+    pub attn_factor: f32,
+}
+
+/// What a shard computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Hidden states from hidden states.
+    Layers,
+    /// Logits from hidden states.
+    LmHead,
+}
+
+/// One gate's outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateEntry {
+    /// `parity`, `residency`, `golden` or `exact`.
+    pub kind: String,
+    /// Path of the shard it looked at; absent for a gate on the whole bundle.
+    pub shard: Option<String>,
+    /// Path of its report.
+    pub report: String,
+    /// Its verdict.
+    pub pass: bool,
+    /// `measured` on the device named in the report, or `predicted`.
+    pub source: String,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// blake3 of its bytes, in hexadecimal.
+    pub blake3: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Where a bundle came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// blake3 of the GGUF header: metadata and tensor table.
+    pub source: String,
+    /// Tool versions by name.
+    pub versions: BTreeMap<String, String>,
+}

@@ -1,0 +1,4 @@
+//! Tokens.
+
+/// A token's position in the vocabulary.
+pub type TokenId = u32;
