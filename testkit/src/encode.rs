@@ -86,15 +86,15 @@ impl Encoding {
 
 /// Scale: the largest magnitude over 127. Quants: rounded to nearest, halves away from zero.
 fn q8_0(weights: &[f32; BLOCK]) -> [u8; 34] {
-    let d = weights.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / 127.0;
+    let d = largest(weights).abs() / 127.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     let mut block = [0; 34];
     let (scale, quants) = block.split_at_mut(2);
     scale.copy_from_slice(&f16::from_f32(d).to_le_bytes());
     for (q, &w) in quants.iter_mut().zip(weights) {
-        // Adding just under a half and cutting off rounds halves away from zero, where `round` would call a library.
         let scaled = w * inverse;
-        let magnitude = (scaled.abs() as i32) + i32::from(scaled.abs().fract() >= 0.5);
+        let whole = scaled.abs() as i32;
+        let magnitude = whole + i32::from(scaled.abs() - whole as f32 >= 0.5);
         *q = (if scaled < 0.0 { -magnitude } else { magnitude }) as i8 as u8;
     }
     block
@@ -102,8 +102,7 @@ fn q8_0(weights: &[f32; BLOCK]) -> [u8; 34] {
 
 /// Scale: the weight of largest magnitude over −8, so that it becomes quant 0. Quants: cut off after adding 8.5.
 fn q4_0(weights: &[f32; BLOCK]) -> [u8; 18] {
-    let max = weights.iter().fold(0.0_f32, |max, &w| if w.abs() > max.abs() { w } else { max });
-    let d = max / -8.0;
+    let d = largest(weights) / -8.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     let quant = |w: f32| ((w * inverse + 8.5) as u8).min(15);
     let mut block = [0; 18];
@@ -114,4 +113,9 @@ fn q4_0(weights: &[f32; BLOCK]) -> [u8; 18] {
         *q = quant(low) | quant(high) << 4;
     }
     block
+}
+
+/// The first weight of largest magnitude; NaN if there is one, so that its block is NaN too.
+fn largest(weights: &[f32; BLOCK]) -> f32 {
+    weights.iter().fold(0.0, |max: f32, &w| if w.abs() > max.abs() || w.is_nan() { w } else { max })
 }

@@ -3,6 +3,7 @@
 
 mod encode;
 mod rng;
+pub mod synth;
 mod value;
 mod writer;
 
