@@ -1,1 +1,42 @@
 //! The artifact store: digests, content store, action records, disposable index.
+
+mod artifact;
+mod boot;
+pub mod canonical;
+mod database;
+mod digest;
+mod error;
+mod explain;
+mod gc;
+mod hash;
+mod index;
+mod ingest;
+mod key;
+mod layout;
+mod materialize;
+mod objects;
+mod pins;
+mod record;
+mod scratch;
+mod session;
+mod stat_cache;
+mod store;
+mod tree;
+mod verify;
+mod writer;
+
+pub use artifact::Artifact;
+pub use digest::{Digest, HashingWriter, NotADigest};
+pub use error::{Result, StoreError};
+pub use explain::{Change, Reason, explain};
+pub use gc::{GcOptions, GcReport, StoreStat};
+pub use key::{KEY_SCHEMA, Key, KeyManifest};
+pub use layout::{STORE_SCHEMA, default_dir};
+pub use materialize::How;
+pub use pins::{Pin, Target};
+pub use record::{ActionRecord, RECORD_SCHEMA};
+pub use scratch::Scratch;
+pub use store::{LastRun, Store};
+pub use tree::{Node, Tree, TreeError};
+pub use verify::{Damage, Finding, Repair, VerifyReport};
+pub use writer::BlobWriter;
