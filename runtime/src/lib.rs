@@ -2,4 +2,6 @@
 
 pub mod device;
 pub mod error;
+pub mod pass;
+pub mod rope;
 pub mod tensor;
