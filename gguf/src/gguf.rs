@@ -42,8 +42,11 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let part = Part::open(path)?;
         match Split::of(&part)? {
-            None => Self::from_parts(vec![part]),
-            Some(split) => Self::from_parts(split.gather(part)?),
+            None => Self::from_parts(part, Vec::new()),
+            Some(split) => {
+                let (first, rest) = split.gather(part)?;
+                Self::from_parts(first, rest)
+            }
         }
     }
 
@@ -51,7 +54,7 @@ impl Gguf {
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, GgufError> {
         let part = Part::parse(name.into(), Source::Owned(bytes))?;
         match Split::of(&part)? {
-            None => Self::from_parts(vec![part]),
+            None => Self::from_parts(part, Vec::new()),
             Some(split) => Err(GgufError::Split {
                 file: part.file,
                 problem: Box::new(SplitProblem::InMemory { count: split.count }),
@@ -60,33 +63,40 @@ impl Gguf {
     }
 
     /// The parts, first to last, as one model.
-    fn from_parts(parts: Vec<Part>) -> Result<Self, GgufError> {
-        let mut files: Vec<PathBuf> = Vec::new();
-        let mut sources = Vec::new();
-        let mut head = None;
-        let mut tensors = IndexMap::new();
-        for part in parts {
-            let index = files.len();
-            for (name, placed) in part.tensors {
-                match tensors.entry(name) {
-                    Entry::Vacant(free) => {
-                        free.insert((index, placed));
-                    }
-                    Entry::Occupied(taken) => {
-                        let other = files.get(taken.get().0).cloned().unwrap_or_default();
-                        let tensor = taken.key().to_string();
-                        let problem = Box::new(SplitProblem::DuplicateTensor { tensor, other });
-                        return Err(GgufError::Split { file: part.file, problem });
-                    }
+    fn from_parts(first: Part, rest: Vec<Part>) -> Result<Self, GgufError> {
+        let tensors = first.tensors.into_iter().map(|(name, placed)| (name, (0, placed))).collect();
+        let mut model = Self {
+            version: first.version,
+            alignment: first.alignment,
+            metadata: first.metadata,
+            files: vec![first.file],
+            sources: vec![first.source],
+            tensors,
+        };
+        for part in rest {
+            model.add(part)?;
+        }
+        Ok(model)
+    }
+
+    /// Adds the tensors of one more part.
+    fn add(&mut self, part: Part) -> Result<(), GgufError> {
+        let index = self.files.len();
+        for (name, placed) in part.tensors {
+            match self.tensors.entry(name) {
+                Entry::Vacant(free) => {
+                    free.insert((index, placed));
+                }
+                Entry::Occupied(taken) => {
+                    let other = self.files.get(taken.get().0).cloned().unwrap_or_default();
+                    let problem = SplitProblem::DuplicateTensor { tensor: taken.key().to_string(), other };
+                    return Err(GgufError::Split { file: part.file, problem: Box::new(problem) });
                 }
             }
-            files.push(part.file);
-            sources.push(part.source);
-            head.get_or_insert((part.version, part.alignment, part.metadata));
         }
-        let (version, alignment, metadata) = head
-            .unwrap_or_else(|| (0, layout::DEFAULT_ALIGNMENT, Metadata::new(Path::new(""), IndexMap::new())));
-        Ok(Self { files, sources, version, alignment, metadata, tensors })
+        self.files.push(part.file);
+        self.sources.push(part.source);
+        Ok(())
     }
 
     /// The metadata: of the first file, if there are several.
@@ -126,11 +136,11 @@ impl Gguf {
     }
 
     fn view<'a>(&'a self, name: &'a str, index: usize, placed: &'a Placed) -> Tensor<'a> {
-        // Both were checked when the file was opened; a file in memory has no more bytes than a usize counts.
-        let bytes = self.sources.get(index).map(Source::bytes).unwrap_or_default();
+        // The index and the range were checked when the model was opened, against bytes that a usize counts.
+        let (file, source) = (&self.files[index], &self.sources[index]);
         let range = placed.offset as usize..(placed.offset + placed.len) as usize;
-        let file = self.files.get(index).map_or(Path::new(""), PathBuf::as_path);
-        Tensor { name, file, placed, bytes: bytes.get(range).unwrap_or_default() }
+        let bytes = source.bytes().get(range).unwrap_or_default();
+        Tensor { name, file, source, placed, bytes }
     }
 }
 

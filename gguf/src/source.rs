@@ -39,6 +39,22 @@ impl Source {
         Ok(Self::Mapped(map))
     }
 
+    /// Tells the system that `len` bytes from `offset` will not be read soon, so that they need not stay in memory.
+    pub(crate) fn release(&self, offset: u64, len: u64) {
+        #[cfg(unix)]
+        if let (Self::Mapped(map), Ok(offset), Ok(len)) =
+            (self, usize::try_from(offset), usize::try_from(len))
+        {
+            // SAFETY: this advice is dangerous for maps whose bytes can differ from the file's, since it drops them. This one is
+            // read-only, so whoever reads again gets the file's bytes again.
+            let advised =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
+            drop(advised); // advice that is not taken changes nothing
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, len);
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,

@@ -32,8 +32,8 @@ impl Split {
         }
     }
 
-    /// All parts in order, given one of them.
-    pub(crate) fn gather(&self, given: Part) -> Result<Vec<Part>, GgufError> {
+    /// The first part and the others in order, given one of them.
+    pub(crate) fn gather(&self, given: Part) -> Result<(Part, Vec<Part>), GgufError> {
         let file = given.file.clone();
         let Some(siblings) = Siblings::of(&file, self.no, self.count) else {
             let expected = suffix(self.no, self.count);
@@ -41,18 +41,19 @@ impl Split {
             return Err(GgufError::Split { file, problem: Box::new(problem) });
         };
         let mut given = Some(given);
-        let mut parts = Vec::new();
-        for no in 0..self.count {
+        let mut part = |no| {
             let part = match given.take_if(|_| no == self.no) {
                 Some(part) => part,
                 None => Part::open(&siblings.path(no))?,
             };
             self.check(&part, no)?;
-            parts.push(part);
-        }
-        let found = parts.iter().map(|part| part.tensors.len() as u64).sum();
+            Ok(part)
+        };
+        let first = part(0)?;
+        let rest = (1..self.count).map(part).collect::<Result<Vec<_>, GgufError>>()?;
+        let found = rest.iter().chain([&first]).map(|part| part.tensors.len() as u64).sum();
         if found == self.tensors {
-            return Ok(parts);
+            return Ok((first, rest));
         }
         let problem = Box::new(SplitProblem::TensorCount { promised: self.tensors, found });
         Err(GgufError::Split { file, problem })

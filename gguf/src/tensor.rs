@@ -4,7 +4,7 @@ use std::{ops::Range, path::Path};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
-use crate::{GgufError, TensorType, dequant, dequant::Kernel, layout::Placed};
+use crate::{GgufError, TensorType, dequant, dequant::Kernel, layout::Placed, source::Source};
 
 /// Weights that are converted at a time on the way to f16; a multiple of every block length.
 const CHUNK: usize = 1024;
@@ -14,6 +14,7 @@ const CHUNK: usize = 1024;
 pub struct Tensor<'a> {
     pub(crate) name: &'a str,
     pub(crate) file: &'a Path,
+    pub(crate) source: &'a Source,
     pub(crate) placed: &'a Placed,
     pub(crate) bytes: &'a [u8],
 }
@@ -83,6 +84,14 @@ impl<'a> Tensor<'a> {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.placed.offset
+    }
+
+    /// Lets the system take the tensor's bytes out of memory again; reading them later fetches them from the file anew.
+    ///
+    /// Bytes that were read stay mapped and count as the process's memory until the system needs room. Who streams a
+    /// model larger than its budget calls this after each tensor.
+    pub fn release(&self) {
+        self.source.release(self.placed.offset, self.placed.len);
     }
 
     /// Writes the weights of `rows` to `out`, row after row, as f32, bit for bit what gguf-py's `dequantize` gives.

@@ -76,8 +76,8 @@ impl Encoding {
     /// Appends `weights`, whole blocks of them.
     pub fn encode(self, weights: &[f32], out: &mut Vec<u8>) {
         match self {
-            Self::F32 => out.extend(weights.iter().flat_map(|w| w.to_le_bytes())),
-            Self::F16 => out.extend(weights.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes())),
+            Self::F32 => weights.iter().for_each(|w| out.extend(w.to_le_bytes())),
+            Self::F16 => weights.iter().for_each(|&w| out.extend(f16::from_f32(w).to_le_bytes())),
             Self::Q8_0 => weights.as_chunks().0.iter().for_each(|block| out.extend(q8_0(block))),
             Self::Q4_0 => weights.as_chunks().0.iter().for_each(|block| out.extend(q4_0(block))),
         }
@@ -117,5 +117,8 @@ fn q4_0(weights: &[f32; BLOCK]) -> [u8; 18] {
 
 /// The first weight of largest magnitude; NaN if there is one, so that its block is NaN too.
 fn largest(weights: &[f32; BLOCK]) -> f32 {
-    weights.iter().fold(0.0, |max: f32, &w| if w.abs() > max.abs() || w.is_nan() { w } else { max })
+    // Magnitudes compare as their bits do, NaN above all, and integers leave the order of comparing to the compiler.
+    let magnitude = |w: f32| (w.to_bits() & 0x7fff_ffff) as i32;
+    let largest = weights.iter().fold(0, |max, &w| max.max(magnitude(w)));
+    weights.iter().copied().find(|&w| magnitude(w) == largest).unwrap_or_default()
 }

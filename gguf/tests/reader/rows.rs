@@ -73,6 +73,22 @@ fn rows_and_output_must_fit() {
     tensor.dequantize_rows_f32(4..4, &mut []).unwrap();
 }
 
+#[test]
+fn a_tensor_that_was_released_reads_the_same() {
+    let model = fixture::open("types.gguf");
+    let tensor = model.tensor("Q4_K").unwrap();
+    let (bytes, weights) = (tensor.bytes().to_vec(), fixture::all_f32(&tensor));
+    tensor.release();
+    assert_eq!(tensor.bytes(), bytes);
+    assert_eq!(fixture::bits_f32(&fixture::all_f32(&tensor)), fixture::bits_f32(&weights));
+    // In memory there is nowhere to read from again, and nothing is dropped.
+    let model = one(TensorType::Q8_0, &[64, 4]);
+    let tensor = model.tensor("t").unwrap();
+    let bytes = tensor.bytes().to_vec();
+    tensor.release();
+    assert_eq!(tensor.bytes(), bytes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
