@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::blob::{Blob, BlobError, WeightFile};
-use crate::program::{Argument, Block, Literal, Operation, Program, Value, ValueType};
+use crate::program::{Literal, Program, Value};
+use crate::references;
 use crate::text::{self, Dialect, ParseError, ParseErrorKind};
-
-/// Where blob references of a program begin: the model's own directory.
-const MODEL_PATH: &str = "@model_path/";
 
 /// A compiled model, its program read and its weight files mapped.
 #[derive(Debug)]
@@ -53,17 +51,9 @@ pub enum ModelCError {
         /// What is wrong, and where.
         error: ParseError,
     },
-    /// A blob reference leads out of the model.
-    #[error("{}: the weight file `{file}` of the program is not below {MODEL_PATH}", path.display())]
-    Outside {
-        /// The model.
-        path: PathBuf,
-        /// As the program has it.
-        file: String,
-    },
-    /// A weight file cannot be read, or holds something else.
+    /// A weight file is missing, cannot be read, or holds something else.
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Weights(#[from] BlobError),
 }
 
 impl ModelC {
@@ -90,19 +80,7 @@ impl ModelC {
         };
         let (dialect, program) = parsed.map_err(|error| ModelCError::Parse { path: text_path, error })?;
 
-        let mut references = Vec::new();
-        for function in program.functions.values() {
-            collect_block(&function.block, &mut references);
-        }
-        let mut weights = BTreeMap::new();
-        for (ty, file, offset) in references {
-            if !weights.contains_key(file) {
-                weights.insert(file.to_owned(), WeightFile::open(resolve(&path, file)?)?);
-            }
-            if let Some(weight_file) = weights.get(file) {
-                weight_file.tensor(offset, ty)?;
-            }
-        }
+        let weights = references::open_all(&program, &path)?;
         Ok(Self { path, dialect, program, weights })
     }
 
@@ -129,57 +107,8 @@ impl ModelC {
     /// The bytes of `value` if it lies in a weight file; `None` if its elements are inline.
     pub fn blob(&self, value: &Value) -> Result<Option<Blob<'_>>, ModelCError> {
         let Literal::Blob { file, offset } = &value.literal else { return Ok(None) };
-        let outside = || ModelCError::Outside { path: self.path.clone(), file: file.clone() };
-        let weights = self.weights.get(file).ok_or_else(outside)?;
+        let foreign = || BlobError::Outside { path: self.path.clone(), file: file.clone() };
+        let weights = self.weights.get(file).ok_or_else(foreign)?;
         Ok(Some(weights.tensor(*offset, &value.ty)?))
-    }
-}
-
-/// The path of the weight file a program calls `file`, which must lie in `model`.
-pub(crate) fn resolve(model: &Path, file: &str) -> Result<PathBuf, ModelCError> {
-    file.strip_prefix(MODEL_PATH)
-        .map(Path::new)
-        .filter(|relative| relative.components().all(|part| matches!(part, Component::Normal(_))))
-        .map(|relative| model.join(relative))
-        .ok_or_else(|| ModelCError::Outside { path: model.to_owned(), file: file.to_owned() })
-}
-
-/// A blob reference: the tensor's type, the weight file's name, the record's offset.
-type Reference<'a> = (&'a ValueType, &'a str, u64);
-
-fn collect_block<'a>(block: &'a Block, references: &mut Vec<Reference<'a>>) {
-    for operation in &block.operations {
-        collect_operation(operation, references);
-    }
-}
-
-fn collect_operation<'a>(operation: &'a Operation, references: &mut Vec<Reference<'a>>) {
-    let inline = operation.inputs.values().flatten().filter_map(|argument| match argument {
-        Argument::Value(value) => Some(value),
-        Argument::Name(_) => None,
-    });
-    for value in inline.chain(operation.attributes.values()) {
-        collect_value(value, references);
-    }
-    for block in &operation.blocks {
-        collect_block(block, references);
-    }
-}
-
-fn collect_value<'a>(value: &'a Value, references: &mut Vec<Reference<'a>>) {
-    match &value.literal {
-        Literal::Blob { file, offset } => references.push((&value.ty, file, *offset)),
-        Literal::Tuple(members) | Literal::List(members) => {
-            for member in members {
-                collect_value(member, references);
-            }
-        }
-        Literal::Dictionary(entries) => {
-            for (key, entry) in entries {
-                collect_value(key, references);
-                collect_value(entry, references);
-            }
-        }
-        Literal::Bool(_) | Literal::Int(_) | Literal::Float(_) | Literal::String(_) => {}
     }
 }

@@ -3,10 +3,15 @@
 #![allow(clippy::print_stderr)]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anepipe_mil::compile::{CompileOptions, CompilerVersions, compile};
 use anepipe_mil::modelc::ModelC;
+use anepipe_mil::proto::ModelSpec;
 use anepipe_mil::text;
+use coreml_proto::proto::ModelDescription;
+use prost::Message as _;
+use serde_json::Value;
 
 /// Directories that hold a `mlpackage` and the `mlmodelc` Apple's compiler made of it; none, with a word, if absent.
 fn pairs() -> Vec<PathBuf> {
@@ -44,5 +49,75 @@ fn every_compiled_program_prints_as_it_was() {
         let expected = fs_err::read_to_string(pair.join("mlmodelc/model.mil")).unwrap();
         let (dialect, program) = text::parse(&expected).unwrap();
         assert!(text::print(&program, dialect).unwrap() == expected, "{} differs", pair.display());
+    }
+}
+
+#[test]
+fn every_package_holds_the_program_its_compiled_form_holds() {
+    for pair in pairs() {
+        let bytes = fs_err::read(pair.join("mlpackage/Data/com.apple.CoreML/model.mlmodel")).unwrap();
+        let mut program = ModelSpec::decode(&bytes).unwrap().program;
+        let compiled = ModelC::open(pair.join("mlmodelc")).unwrap().program().clone();
+        for function in program.functions.values_mut() {
+            function.inputs.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        assert!(program.functions == compiled.functions, "{} differs", pair.display());
+    }
+}
+
+/// The compiler versions that a compiled program names.
+fn versions(mil: &str) -> CompilerVersions {
+    let entry = |key: &str| {
+        let start = mil.find(&format!("{{\"{key}\", \"")).unwrap() + key.len() + 6;
+        mil[start..].split('"').next().unwrap().to_owned()
+    };
+    CompilerVersions { mil: entry("coremlc-component-MIL"), coremlc: entry("coremlc-version") }
+}
+
+/// Splits a `coremldata.bin` into what stands before the description, the description, and what stands behind.
+fn split(bytes: &[u8]) -> (&[u8], ModelDescription, &[u8]) {
+    let (head, rest) = bytes.split_at(0x53);
+    let length = u64::from_le_bytes(head[0x4b..].try_into().unwrap());
+    let (description, tail) = rest.split_at(length as usize);
+    (head, ModelDescription::decode(description).unwrap(), tail)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_package_compiles_to_what_apple_made_of_it() {
+    for pair in pairs() {
+        let expected = pair.join("mlmodelc");
+        let read = |path: &str| fs_err::read(expected.join(path)).unwrap();
+        let class =
+            json(&expected.join("metadata.json"))[0]["generatedClassName"].as_str().unwrap().to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join(class + ".mlmodelc");
+        let mil = String::from_utf8(read("model.mil")).unwrap();
+        let options = CompileOptions { versions: versions(&mil), ..CompileOptions::default() };
+        let report = compile(pair.join("mlpackage"), &out, &options).unwrap();
+
+        let mut files = BTreeSet::new();
+        for path in report.files.keys() {
+            files.insert(path.to_str().unwrap());
+            let found = fs_err::read(out.join(path)).unwrap();
+            assert_eq!(found.len() as u64, report.files[path]);
+            match path.to_str().unwrap() {
+                // Apple's own output orders maps differently from run to run.
+                "coremldata.bin" => assert_eq!(split(&found), split(&read("coremldata.bin"))),
+                "metadata.json" => assert_eq!(json(&out.join(path)), json(&expected.join(path))),
+                path => assert!(found == read(path), "{} differs in {path}", pair.display()),
+            }
+        }
+        let all = [
+            "analytics/coremldata.bin",
+            "coremldata.bin",
+            "metadata.json",
+            "model.mil",
+            "weights/weight.bin",
+        ];
+        assert!(files.iter().eq(&all), "{files:?}");
     }
 }

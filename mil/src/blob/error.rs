@@ -12,6 +12,17 @@ pub enum BlobError {
     /// The operating system refused; the message names the path.
     #[error("opening a weight file: {0}")]
     Io(#[from] io::Error),
+    /// A blob reference leads out of the model, or to a file the program never refers to.
+    #[error(
+        "{}: the program's weight file `{file}` is not one below `@model_path/`, the model's own directory",
+        path.display()
+    )]
+    Outside {
+        /// The model.
+        path: PathBuf,
+        /// As the program has it.
+        file: String,
+    },
     /// A directory, or something else that is no file.
     #[error("{}: a weight file is expected here, this is none", path.display())]
     NotAFile {

@@ -6,10 +6,14 @@
 //! in coremltools.
 
 mod error;
+mod layout;
 mod read;
+mod write;
 
 pub use error::BlobError;
+pub use layout::{BlobSpec, LayoutError, LayoutErrorKind, WeightLayout};
 pub use read::{Blob, WeightFile};
+pub use write::{WeightWriteError, WeightWriter};
 
 /// Everything in a weight file begins at a multiple of this.
 pub const ALIGNMENT: u64 = 64;
