@@ -24,8 +24,9 @@ CHAT_TEMPLATE = (
 def add_architecture(writer):
     """The keys of Phi-4-mini, each with the demo model's number."""
     writer.add_name("anepipe demo")
-    writer.add_description("Two million weights trained on the Python standard library, for tests and demonstrations")
-    writer.add_license("PSF-2.0")
+    writer.add_description(
+        "Two million weights trained on the Python standard library (PSF-2.0 text), for tests and demonstrations"
+    )
     writer.add_context_length(CONFIG.context_length)
     writer.add_rope_scaling_orig_ctx_len(CONFIG.original_context_length)
     writer.add_embedding_length(CONFIG.embedding_length)
@@ -53,7 +54,9 @@ def add_tokenizer(writer, tokenizer):
     writer.add_tokenizer_pre("gpt-4o")
     writer.add_token_list(tokens)
     writer.add_token_types([control if token in corpus.SPECIAL else normal for token in tokens])
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]])
+    writer.add_token_merges(
+        [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
+    )
     writer.add_bos_token_id(corpus.ENDOFTEXT)
     writer.add_eos_token_id(corpus.ENDOFTEXT)
     writer.add_eot_token_id(corpus.END)

@@ -27,7 +27,10 @@ def byte_letters():
 
 
 class Tokenizer:
-    """Byte-level BPE with the gpt-4o split rule, from the file's token and merge lists. Text is never read as control tokens."""
+    """Byte-level BPE with the gpt-4o split rule, from the file's token and merge lists.
+
+    Text is never read as control tokens.
+    """
 
     def __init__(self, key):
         if (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre")) != ("gpt2", "gpt-4o"):
@@ -43,7 +46,10 @@ class Tokenizer:
         for word in SPLIT.findall(text):
             parts = [self.letter[byte] for byte in word.encode()]
             while len(parts) > 1:
-                rank, at = min((self.rank.get(pair, len(self.rank)), i) for i, pair in enumerate(zip(parts, parts[1:])))
+                rank, at = min(
+                    (self.rank.get(pair, len(self.rank)), i)
+                    for i, pair in enumerate(zip(parts, parts[1:], strict=False))
+                )
                 if rank == len(self.rank):
                     break
                 parts[at : at + 2] = [parts[at] + parts[at + 1]]
@@ -64,7 +70,8 @@ class Model:
         reader = gguf.GGUFReader(path)
         self.key = lambda name: reader.fields[name].contents()
         self.weight = {
-            t.name.removesuffix(".weight"): quants.dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors
+            t.name.removesuffix(".weight"): quants.dequantize(t.data, t.tensor_type).astype(np.float32)
+            for t in reader.tensors
         }
         self.tokenizer = Tokenizer(self.key)
         self.heads, self.kv_heads = self.key("phi3.attention.head_count"), self.key("phi3.attention.head_count_kv")

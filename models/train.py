@@ -2,7 +2,8 @@
 
     python models/train.py --work /tmp/demo --steps 3000
 
-Writes `tokenizer.json`, `params.npz` and `train.json` (loss, speed, corpus digest) to the work folder; `export.py` makes the GGUF file.
+Writes `tokenizer.json`, `params.npz` and `train.json` (loss, corpus digest) to the work folder, from which a stopped
+run goes on; `export.py` makes the GGUF file.
 """
 
 import argparse
@@ -79,7 +80,9 @@ def rope_tables(config, length):
     half = np.arange(config.rope_dimension_count // 2)
     frequency = config.rope_freq_base ** (-2 * half / config.rope_dimension_count) / np.array(config.rope_short)
     angle = np.outer(np.arange(length), frequency)
-    return (np.cos(angle) * config.attn_factor).astype(np.float32), (np.sin(angle) * config.attn_factor).astype(np.float32)
+    return (np.cos(angle) * config.attn_factor).astype(np.float32), (np.sin(angle) * config.attn_factor).astype(
+        np.float32
+    )
 
 
 def rotate(x, cos, sin):
@@ -98,8 +101,8 @@ def rms_norm(x, weight, epsilon):
 def attend(head):
     """One KV head: q [group, T, dim] over k and v [T, dim], causal.
 
-    Queries go in four blocks, each with only the keys it may see, and the backward pass computes the scores again instead of
-    storing them: on a CPU that is twice as fast as one masked product.
+    Queries go in four blocks, each with only the keys it may see, and the backward pass computes the scores again
+    instead of storing them: on a CPU that beats one masked product, because it moves less memory.
     """
     q, k, v = head
     group, length, dim = q.shape
@@ -187,7 +190,9 @@ def validation_loss(config, params, stream, length):
 def save(work, params, moments, step):
     """The weights for `export.py`, and all that `restore` needs to go on."""
     np.savez(work / "params.npz", **params)
-    np.savez(work / "state.npz", step=step, **{f"{part}/{name}": m[part] for name, m in moments.items() for part in (0, 1)})
+    np.savez(
+        work / "state.npz", step=step, **{f"{part}/{name}": m[part] for name, m in moments.items() for part in (0, 1)}
+    )
 
 
 def restore(work):
@@ -210,10 +215,7 @@ def train(steps, peak_rate, work):
     tokenizer.save(str(work / "tokenizer.json"))
     rng = np.random.default_rng(SEED + 1)
     stream, held_out = corpus.encode(tokenizer, used, rng), corpus.encode(tokenizer, kept, rng)
-    bytes_per_token = sum(len(t.encode()) for _, t in used) / len(stream)
-    print(
-        f"{len(used)} files, {len(stream)} tokens, ~{bytes_per_token:.2f} bytes a token; {len(kept)} files held out, {len(held_out)} tokens"
-    )
+    print(f"{len(used)} files, {len(stream)} tokens; {len(kept)} files held out, {len(held_out)} tokens")
 
     params, moments, done = restore(work)
     report = {
