@@ -5,3 +5,4 @@ pub mod gates;
 pub mod python;
 pub mod stages;
 pub mod tensors;
+mod whole;

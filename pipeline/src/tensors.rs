@@ -10,13 +10,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
-use tempfile::NamedTempFile;
+
+use crate::whole::WholeFile;
 
 /// The bytes of a tensor are those in memory, which holds where memory is little-endian like the format.
 #[cfg(target_endian = "big")]
@@ -98,8 +99,7 @@ struct Region {
 /// Writes a safetensors file piece by piece.
 #[derive(Debug)]
 pub struct TensorWriter {
-    file: NamedTempFile,
-    path: PathBuf,
+    file: WholeFile,
     specs: Vec<TensorSpec>,
     regions: Vec<Region>,
 }
@@ -134,17 +134,9 @@ impl TensorWriter {
         }
         let header = header(infos).map_err(|error| misuse(error.to_string()))?;
 
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let io = |source| TensorsError::Io { doing: "create", path: path.to_owned(), source };
-        let mut file = tempfile::Builder::new()
-            .prefix(".tensors-")
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory)
-            .map_err(io)?;
-        file.write_all(&header).map_err(io)?;
+        let file = WholeFile::create(path).map_err(io)?;
+        file.as_file().write_all(&header).map_err(io)?;
         file.as_file().set_len((header.len() + end) as u64).map_err(io)?;
 
         let regions = offsets
@@ -155,13 +147,13 @@ impl TensorWriter {
                 written: AtomicU64::new(0),
             })
             .collect();
-        Ok(Self { file, path: path.to_owned(), specs, regions })
+        Ok(Self { file, specs, regions })
     }
 
     /// Writes `bytes` at byte `offset` of the tensor at position `tensor` of the list given to
     /// [`create`](Self::create). Every byte is to be written once, in any order, from any thread.
     pub fn write_at(&self, tensor: usize, offset: u64, bytes: &[u8]) -> Result<(), TensorsError> {
-        let misuse = |problem: String| TensorsError::Misuse { path: self.path.clone(), problem };
+        let misuse = |problem: String| TensorsError::Misuse { path: self.file.path().to_owned(), problem };
         let (Some(region), Some(spec)) = (self.regions.get(tensor), self.specs.get(tensor)) else {
             return Err(misuse(format!("there is no tensor number {tensor}")));
         };
@@ -174,7 +166,7 @@ impl TensorWriter {
             )));
         }
         self.file.as_file().write_all_at(bytes, region.start + offset).map_err(|source| {
-            TensorsError::Io { doing: "write tensors to", path: self.path.clone(), source }
+            TensorsError::Io { doing: "write tensors to", path: self.file.path().to_owned(), source }
         })?;
         region.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -187,14 +179,11 @@ impl TensorWriter {
             if written != region.bytes {
                 let problem =
                     format!("{written} of the {} bytes of `{}` were written", region.bytes, spec.name);
-                return Err(TensorsError::Misuse { path: self.path, problem });
+                return Err(TensorsError::Misuse { path: self.file.path().to_owned(), problem });
             }
         }
-        let path = self.path;
-        match self.file.persist(&path) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(TensorsError::Io { doing: "create", path, source: error.error }),
-        }
+        let path = self.file.path().to_owned();
+        self.file.commit().map_err(|source| TensorsError::Io { doing: "create", path, source })
     }
 }
 

@@ -120,4 +120,4 @@ impl Contract {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

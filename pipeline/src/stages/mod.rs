@@ -1,3 +1,4 @@
 //! The stages of a build, one a file: each takes files and gives files, and knows nothing of caching.
 
+pub mod extract;
 pub mod quantize;

@@ -143,6 +143,12 @@ impl Model {
         self
     }
 
+    /// The rows of a tensor.
+    pub(crate) fn rows(&self, tensor: &str) -> Vec<Vec<f32>> {
+        let (_, dims, weights) = self.tensors.iter().find(|(name, ..)| name == tensor).expect(tensor);
+        weights.chunks(dims[0] as usize).map(<[f32]>::to_vec).collect()
+    }
+
     /// The model as a file that was read.
     pub(crate) fn gguf(&self) -> Gguf {
         let writer = self.keys.iter().fold(GgufWriter::new(), |w, (key, value)| w.meta(key, value.clone()));
