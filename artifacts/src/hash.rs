@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,14 +23,17 @@ const SMALL: u64 = 4 * PIECE;
 /// The digest and size of an open file's content, from its first byte on.
 pub(crate) fn hash_file(file: &File) -> io::Result<(Digest, u64)> {
     let size = file.metadata()?.len();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    // Asking for the number of processors reads files of its own; not for each small one.
+    let threads =
+        if size <= SMALL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(8) };
     hash_file_with(file, size, threads)
 }
 
 fn hash_file_with(file: &File, size: u64, threads: usize) -> io::Result<(Digest, u64)> {
     if size <= SMALL || threads < 2 {
         let mut hasher = blake3::Hasher::new();
-        let read = hash_range(file, 0, u64::MAX, &mut hasher)?;
+        // A byte more than expected, so that a file that grows is read to its end.
+        let read = hash_range(file, 0, u64::MAX, size.saturating_add(1), &mut hasher)?;
         return Ok((hasher.finalize().into(), read));
     }
     let pieces = usize::try_from(size.div_ceil(PIECE)).map_err(io::Error::other)?;
@@ -45,7 +49,7 @@ fn hash_file_with(file: &File, size: u64, threads: usize) -> io::Result<(Digest,
             let length = PIECE.min(size - start);
             let mut hasher = blake3::Hasher::new();
             hasher.set_input_offset(start);
-            if hash_range(file, start, length, &mut hasher)? != length {
+            if hash_range(file, start, length, length, &mut hasher)? != length {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the file shrank while it was read",
@@ -67,9 +71,47 @@ fn hash_file_with(file: &File, size: u64, threads: usize) -> io::Result<(Digest,
     Ok((join_root(&values).into(), size))
 }
 
-/// Feeds up to `length` bytes from `start` on, and says how many there were.
-fn hash_range(file: &File, start: u64, length: u64, hasher: &mut blake3::Hasher) -> io::Result<u64> {
-    let mut buffer = vec![0; BUFFER.min(usize::try_from(length).unwrap_or(BUFFER))];
+/// The digests of ranges of a file, each as of a file of its own.
+pub(crate) fn hash_ranges(file: &File, ranges: &[Range<u64>]) -> io::Result<Vec<Digest>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> io::Result<Vec<(usize, Digest)>> {
+        let mut done = Vec::new();
+        loop {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let Some(range) = ranges.get(position) else { return Ok(done) };
+            let length = range.end.saturating_sub(range.start);
+            let mut hasher = blake3::Hasher::new();
+            if hash_range(file, range.start, length, length, &mut hasher)? != length {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file ends before the range does",
+                ));
+            }
+            done.push((position, hasher.finalize().into()));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(ranges.len());
+    let mut digests = std::thread::scope(|scope| -> io::Result<Vec<_>> {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut digests = work()?;
+        for other in others {
+            digests.extend(other.join().map_err(|_| io::Error::other("a hashing thread panicked"))??);
+        }
+        Ok(digests)
+    })?;
+    digests.sort_unstable_by_key(|(position, _)| *position);
+    Ok(digests.into_iter().map(|(_, digest)| digest).collect())
+}
+
+/// Feeds up to `length` bytes from `start` on, of which some `expected` are there, and says how many there were.
+fn hash_range(
+    file: &File,
+    start: u64,
+    length: u64,
+    expected: u64,
+    hasher: &mut blake3::Hasher,
+) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER.min(usize::try_from(expected).unwrap_or(BUFFER))];
     let mut done = 0;
     while done < length {
         let want = buffer.len().min(usize::try_from(length - done).unwrap_or(usize::MAX));

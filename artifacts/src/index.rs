@@ -57,7 +57,7 @@ impl Index {
     }
 
     pub(crate) fn stat(&self, path: &Path) -> Option<Entry> {
-        self.state().as_ref()?.stats.get(path).copied()
+        self.state().as_ref()?.stats.get(path).cloned()
     }
 
     pub(crate) fn set_stat(&self, path: PathBuf, entry: Entry) {

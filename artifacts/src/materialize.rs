@@ -14,6 +14,7 @@ use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::{Doing, Result, StoreError};
 use crate::objects::is_untouched;
+use crate::scratch::{Scratch, check_inside};
 use crate::session::remove_all;
 use crate::store::Store;
 use crate::tree::Tree;
@@ -48,6 +49,14 @@ impl Store {
     /// As [`materialize`](Self::materialize), over whatever is at `dest`, directories and all that is in them included.
     pub fn replace(&self, artifact: &Artifact, dest: &Path, how: How) -> Result<()> {
         self.put_at(artifact, dest, how, Over::Anything)
+    }
+
+    /// Puts hard links to the stored directory `artifact` at `name` in a scratch directory, for a stage that reads it.
+    pub fn link_into(&self, scratch: &Scratch, artifact: &Artifact, name: &str) -> Result<PathBuf> {
+        let dest = scratch.path().join(name);
+        check_inside(&*self.session()?, &dest)?;
+        self.put_dir(&self.tree(artifact)?, &dest, How::Link)?;
+        Ok(dest)
     }
 
     fn put_at(&self, artifact: &Artifact, dest: &Path, how: How, over: Over) -> Result<()> {
