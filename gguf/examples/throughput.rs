@@ -1,7 +1,8 @@
 //! Measures how fast each type is dequantized: `cargo run --release -p anepipe-gguf --example throughput`.
 //!
-//! One thread, rows of 3072 weights, a tensor of 12.6 M weights; the best of many passes over slices of 32 rows, which is what the
-//! processor can do when the machine is busy with other things too. Figures are gigabytes of output a second.
+//! One thread, rows of 3072 weights, a tensor of 12.6 M weights; the best of many passes over slices of 32 rows, which
+//! is what the processor can do when the machine is busy with other things too. Figures are gigabytes of output a
+//! second.
 #![allow(clippy::print_stdout, clippy::doc_markdown)]
 
 use std::{error::Error, time::Instant};

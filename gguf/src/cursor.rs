@@ -77,8 +77,8 @@ impl<'a> Cursor<'a> {
         self.array(reading).map(u64::from_le_bytes)
     }
 
-    /// A count of entries that take at least `min_bytes` each: refused when the bytes left cannot hold them, so that what
-    /// follows may trust it with memory in proportion to the file.
+    /// A count of entries that take at least `min_bytes` each: refused when the bytes left cannot hold them, so that
+    /// what follows may trust it with memory in proportion to the file.
     pub(crate) fn count(&mut self, min_bytes: u64, reading: Reading<'_>) -> Result<u64, Fault> {
         let at = self.offset();
         let claimed = self.u64(reading)?;
@@ -86,7 +86,8 @@ impl<'a> Cursor<'a> {
         Ok(claimed)
     }
 
-    /// Refuses `claimed` entries of at least `min_bytes` each that the bytes from here cannot hold; `at` is where the claim stands.
+    /// Refuses `claimed` entries of at least `min_bytes` each that the bytes from here cannot hold; `at` is where the
+    /// claim stands.
     pub(crate) fn check_claim(
         &self,
         at: u64,

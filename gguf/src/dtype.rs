@@ -6,7 +6,8 @@ use std::fmt;
 /// types are blocks of one.
 ///
 /// Numbers and sizes are those of ggml's `enum ggml_type`. Ids that ggml has withdrawn, or that are newer than this
-/// crate, are [`TensorType::Unknown`]: such a tensor is listed by name and shape, and refused when its weights are asked for.
+/// crate, are [`TensorType::Unknown`]: such a tensor is listed by name and shape, and refused when its weights are
+/// asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, non_camel_case_types)] // the names of ggml, known to everyone who reads these files
 #[non_exhaustive]

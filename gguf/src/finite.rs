@@ -1,7 +1,7 @@
 //! Finds the weights that no model should have: infinities and NaN.
 //!
-//! The reader passes them on as they are, since a file may hold them; whoever builds from the weights asks here. A pass over
-//! a slice costs about as much as reading it.
+//! The reader passes them on as they are, since a file may hold them; whoever builds from the weights asks here. A pass
+//! over a slice costs about as much as reading it.
 
 use half::f16;
 

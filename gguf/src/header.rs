@@ -4,7 +4,8 @@
 //! "GGUF" | version u32 | tensors u64 | keys u64 | keys × (name, type u32, value) | tensors × (name, dims, type, offset) | padding | data
 //! ```
 //!
-//! Layout after the GGUF specification (`docs/gguf.md` of ggml). Version 2 and 3 differ only in that 3 may be big-endian.
+//! Layout after the GGUF specification (`docs/gguf.md` of ggml). Version 2 and 3 differ only in that 3 may be
+//! big-endian.
 
 use indexmap::IndexMap;
 

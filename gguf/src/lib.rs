@@ -1,8 +1,9 @@
 //! Reads GGUF model files: metadata, tensors, row-streamed dequantization.
 //!
-//! [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) is the file format of llama.cpp: typed metadata (what the model is, its
-//! tokenizer) followed by named tensors, most of them quantized in blocks. This crate maps such files into memory, checks all of
-//! their structure before it gives anything out, and turns weights into f32 or f16 a few rows at a time.
+//! [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) is the file format of llama.cpp: typed metadata
+//! (what the model is, its tokenizer) followed by named tensors, most of them quantized in blocks. This crate maps such
+//! files into memory, checks all of their structure before it gives anything out, and turns weights into f32 or f16 a
+//! few rows at a time.
 //!
 //! # Reading a model
 //!
@@ -31,28 +32,31 @@
 //!
 //! # What is read
 //!
-//! * **Files**: versions 2 and 3, little-endian, with any `general.alignment`. Big-endian files are refused as such. A model split into
-//!   `name-00001-of-0000N.gguf` opens as one from any of its files.
-//! * **Tensors** of every type are listed. F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS
-//!   can be dequantized, to the bits that gguf-py (0.19) gives; other types are refused when their weights are asked for.
-//! * **Shapes** are listed fastest dimension first by [`Tensor::dims`], as in the file, and slowest first by [`Tensor::shape`]. A row is a run
-//!   along the fastest dimension. A matrix that maps `n` inputs to `m` outputs has dims `[n, m]`: `m` rows of `n` weights.
+//! * **Files**: versions 2 and 3, little-endian, with any `general.alignment`. Big-endian files are refused as such. A
+//!   model split into `name-00001-of-0000N.gguf` opens as one from any of its files.
+//! * **Tensors** of every type are listed. F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K,
+//!   IQ4_NL and IQ4_XS can be dequantized, to the bits that gguf-py (0.19) gives; other types are refused when their
+//!   weights are asked for.
+//! * **Shapes** are listed fastest dimension first by [`Tensor::dims`], as in the file, and slowest first by
+//!   [`Tensor::shape`]. A row is a run along the fastest dimension. A matrix that maps `n` inputs to `m` outputs has
+//!   dims `[n, m]`: `m` rows of `n` weights.
 //!
 //! # What is refused
 //!
-//! [`Gguf::open`] either proves that a file is sound or says what is not ([`Malformed`]), at which byte, and of which key or tensor:
-//! every string is UTF-8, every name unique, every tensor's data whole, aligned, in the file and shared with no other tensor. A
-//! length in a file is believed only as far as the file has bytes for it, so no file costs more memory than a small multiple of
-//! its metadata's size. What an open model gives out can no longer fail for the file's sake.
+//! [`Gguf::open`] either proves that a file is sound or says what is not ([`Malformed`]), at which byte, and of which
+//! key or tensor: every string is UTF-8, every name unique, every tensor's data whole, aligned, in the file and shared
+//! with no other tensor. A length in a file is believed only as far as the file has bytes for it, so no file costs more
+//! memory than a small multiple of its metadata's size. What an open model gives out can no longer fail for the file's
+//! sake.
 //!
-//! Infinite and NaN weights are not refused, since a file may hold them. [`first_non_finite_f16`] and [`first_non_finite_f32`] find them in
-//! weights that were read, at the speed of memory.
+//! Infinite and NaN weights are not refused, since a file may hold them. [`first_non_finite_f16`] and
+//! [`first_non_finite_f32`] find them in weights that were read, at the speed of memory.
 //!
 //! # Memory
 //!
-//! Opening costs the metadata; nothing else is read until it is asked for. Dequantizing allocates nothing. Pages of the file that were read count as
-//! the process's memory until [`Tensor::release`] lets them go. The files must not be written to while they are open: this is the one promise that
-//! mapping a file asks for and cannot check.
+//! Opening costs the metadata; nothing else is read until it is asked for. Dequantizing allocates nothing. Pages of the
+//! file that were read count as the process's memory until [`Tensor::release`] lets them go. The files must not be
+//! written to while they are open: this is the one promise that mapping a file asks for and cannot check.
 #![allow(clippy::doc_markdown)] // Q4_0 and its kin are words here, not code
 
 mod cursor;

@@ -8,8 +8,8 @@ use crate::{Array, GgufError, Strings, Value};
 
 /// The metadata of a model, in file order.
 ///
-/// The typed getters read what the value says and never guess: an integer of any width is accepted where its value fits,
-/// because writers differ in the width they choose; nothing else is converted, and no key has a default.
+/// The typed getters read what the value says and never guess: an integer of any width is accepted where its value
+/// fits, because writers differ in the width they choose; nothing else is converted, and no key has a default.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     file: PathBuf,
@@ -44,7 +44,8 @@ impl Metadata {
         self.entries.is_empty()
     }
 
-    /// The value of `key` as a `T`: [`GgufError::Missing`] if there is none, [`GgufError::WrongType`] if it is not a `T`.
+    /// The value of `key` as a `T`: [`GgufError::Missing`] if there is none, [`GgufError::WrongType`] if it is not a
+    /// `T`.
     pub fn read<'a, T: FromValue<'a>>(&'a self, key: &str) -> Result<T, GgufError> {
         let value = self
             .get(key)

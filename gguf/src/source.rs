@@ -32,9 +32,9 @@ impl Source {
         if file.metadata().map_err(cannot)?.len() == 0 {
             return Ok(Self::Owned(Vec::new())); // a map of no bytes is an error on some systems
         }
-        // SAFETY: the map is read-only and private to this value, and no reference to it outlives it (`bytes` borrows). What
-        // the type system cannot promise is that nobody shortens or rewrites the file meanwhile; a model file is not written
-        // in place, and the crate's documentation asks for that.
+        // SAFETY: the map is read-only and private to this value, and no reference to it outlives it (`bytes` borrows).
+        // What the type system cannot promise is that nobody shortens or rewrites the file meanwhile; a model file is
+        // not written in place, and the crate's documentation asks for that.
         let map = unsafe { Mmap::map(&file) }.map_err(cannot)?;
         Ok(Self::Mapped(map))
     }
@@ -45,8 +45,8 @@ impl Source {
         if let (Self::Mapped(map), Ok(offset), Ok(len)) =
             (self, usize::try_from(offset), usize::try_from(len))
         {
-            // SAFETY: this advice is dangerous for maps whose bytes can differ from the file's, since it drops them. This one is
-            // read-only, so whoever reads again gets the file's bytes again.
+            // SAFETY: this advice is dangerous for maps whose bytes can differ from the file's, since it drops them.
+            // This one is read-only, so whoever reads again gets the file's bytes again.
             let advised =
                 unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
             drop(advised); // advice that is not taken changes nothing

@@ -1,7 +1,7 @@
 //! Models split over several files: `name-00001-of-00003.gguf`, each a GGUF file of its own.
 //!
-//! Every part carries `split.no` (from 0), `split.count` and `split.tensors.count` (of all parts together); the model's own
-//! metadata stands in the first. Alignment is each file's own, as llama.cpp reads them.
+//! Every part carries `split.no` (from 0), `split.count` and `split.tensors.count` (of all parts together); the model's
+//! own metadata stands in the first. Alignment is each file's own, as llama.cpp reads them.
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,8 @@ use crate::{GgufError, TensorType, dequant, dequant::Kernel, layout::Placed, sou
 /// Weights that are converted at a time on the way to f16; a multiple of every block length.
 const CHUNK: usize = 1024;
 
-/// One tensor of an open model. A few words that borrow from the [`Gguf`](crate::Gguf); copy it freely, also across threads.
+/// One tensor of an open model. A few words that borrow from the [`Gguf`](crate::Gguf); copy it freely, also across
+/// threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensor<'a> {
     pub(crate) name: &'a str,
@@ -103,8 +104,8 @@ impl<'a> Tensor<'a> {
         Ok(())
     }
 
-    /// Writes the weights of `rows` to `out`, row after row, as f16: the f32 weights rounded to nearest, ties to even. What is too
-    /// large for f16 becomes infinite; [`first_non_finite_f16`](crate::first_non_finite_f16) finds it.
+    /// Writes the weights of `rows` to `out`, row after row, as f16: the f32 weights rounded to nearest, ties to even.
+    /// What is too large for f16 becomes infinite; [`first_non_finite_f16`](crate::first_non_finite_f16) finds it.
     ///
     /// `out` must hold exactly `rows.len() * row_len()` weights. Nothing is allocated.
     pub fn dequantize_rows_f16(&self, rows: Range<u64>, out: &mut [f16]) -> Result<(), GgufError> {
@@ -123,7 +124,8 @@ impl<'a> Tensor<'a> {
         Ok(())
     }
 
-    /// The kernel for this tensor and the bytes of `rows`, once both they and the output's length are known to be right.
+    /// The kernel for this tensor and the bytes of `rows`, once both they and the output's length are known to be
+    /// right.
     fn rows_of(&self, rows: &Range<u64>, given: usize) -> Result<(Kernel, &'a [u8]), GgufError> {
         let (file, tensor) = (|| self.file.to_owned(), || self.name.to_owned());
         let no_kernel = || GgufError::NoKernel { file: file(), tensor: tensor(), dtype: self.dtype() };

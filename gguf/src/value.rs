@@ -119,8 +119,8 @@ impl Value {
     }
 }
 
-/// An array value: one flat vector for each element type, so that a tokenizer's 200,000 entries cost three allocations and
-/// not 200,000.
+/// An array value: one flat vector for each element type, so that a tokenizer's 200,000 entries cost three allocations
+/// and not 200,000.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Array {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anepipe_gguf::{Gguf, TensorType};
-use anepipe_testkit::{GgufWriter, SplitMix64};
+use anepipe_testkit::{GgufWriter, SplitMix64, Value, ValueKind};
 use half::f16;
 
 thread_local! {
@@ -18,8 +18,8 @@ thread_local! {
 /// The system's allocator, counting.
 struct Counting;
 
-// SAFETY: every call goes to `System` unchanged, so its guarantees are `System`'s; counting touches only a thread-local integer that
-// needs no allocation and no destructor.
+// SAFETY: every call goes to `System` unchanged, so its guarantees are `System`'s; counting touches only a thread-local
+// integer that needs no allocation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.with(|asked| asked.set(asked.get() + layout.size()));
@@ -86,8 +86,23 @@ fn a_vocabulary_costs_little_more_than_its_text() {
     let file = GgufWriter::new().meta("tokenizer.ggml.tokens", tokens).to_bytes();
     let (model, asked) = measured(|| Gguf::from_bytes("vocabulary.gguf", file).unwrap());
     assert_eq!(model.metadata().strings("tokenizer.ggml.tokens").unwrap().len(), 20_000);
-    // Text and ends grow by doubling: what is asked for in all is at most twice what is kept, which is at most twice what is used.
+    // Text and ends grow by doubling: what is asked for in all is at most twice what is kept, which is at most twice
+    // what is used.
     assert!(asked < 4 * (text + 8 * 20_000) + 4096, "{asked} bytes for {text} bytes of text");
+}
+
+#[test]
+fn the_costliest_entries_cost_a_small_multiple_of_their_bytes() {
+    let empty = Value::Array(ValueKind::U8, Vec::new());
+    let arrays = GgufWriter::new().meta("k", Value::Array(ValueKind::Array, vec![empty; 10_000])).to_bytes();
+    let keys = (0..10_000).fold(GgufWriter::new(), |file, i| file.meta(&format!("{i}"), 0_u8)).to_bytes();
+    let tensors =
+        (0..10_000).fold(GgufWriter::new(), |file, i| file.f32(&format!("{i}"), &[1], &[0.0])).to_bytes();
+    for (what, file) in [("arrays", arrays), ("keys", keys), ("tensors", tensors)] {
+        let size = file.len();
+        let (model, asked) = measured(|| Gguf::from_bytes("costly.gguf", file));
+        assert!(model.is_ok() && asked < 32 * size, "{what}: {asked} bytes were asked for to read {size}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Test tools: synthetic GGUF models and other fixtures that are made, never fetched.
 //!
-//! * [`synth`] makes whole phi3 models from a seed, tiny or of Phi-4-mini's dimensions, and changes them one tensor or key at a time:
-//!   for tests of contracts, caches and bad input, and for benchmarks at full size.
+//! * [`synth`] makes whole phi3 models from a seed, tiny or of Phi-4-mini's dimensions, and changes them one tensor or
+//!   key at a time: for tests of contracts, caches and bad input, and for benchmarks at full size.
 //! * [`GgufWriter`] writes any GGUF file, whole or split, byte for byte as gguf-py does.
 //! * [`Encoding`] stores weights as gguf-py's `quantize` does; [`SplitMix64`] is where randomness comes from.
 //!

@@ -1,7 +1,7 @@
 //! SplitMix64: a small, fast generator whose output is the same everywhere and for ever.
 //!
-//! After Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (OOPSLA 2014). gguf's fixture script has the same
-//! generator, so that both sides of a test can make the same bytes.
+//! After Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (OOPSLA 2014). gguf's fixture script
+//! has the same generator, so that both sides of a test can make the same bytes.
 
 /// A stream of random numbers. Not for secrets.
 #[derive(Clone, Debug)]

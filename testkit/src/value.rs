@@ -32,7 +32,8 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     String(String),
-    /// Elements of one kind. A value of another kind among them is written all the same, which makes the file malformed.
+    /// Elements of one kind. A value of another kind among them is written all the same, which makes the file
+    /// malformed.
     Array(ValueKind, Vec<Value>),
     U64(u64),
     I64(i64),

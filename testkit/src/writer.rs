@@ -139,8 +139,8 @@ impl GgufWriter {
         self.write_file(path, &self.metadata, &tensors)
     }
 
-    /// Writes files of at most `max_tensors` tensors (at least 1) each, called `<stem>-00001-of-0000N.gguf`, in `dir`, as
-    /// gguf-split does: the metadata goes to the first.
+    /// Writes files of at most `max_tensors` tensors (at least 1) each, called `<stem>-00001-of-0000N.gguf`, in `dir`,
+    /// as gguf-split does: the metadata goes to the first.
     pub fn write_split(
         &self,
         dir: &Path,

@@ -2,7 +2,8 @@
 
 use super::scale;
 
-/// 16 × (scale, minimum) of 4 bits each, 256 × 2 bits, `d` f16, `dmin` f16: `(d · sc) · q − (dmin · m)`, by groups of 16.
+/// 16 × (scale, minimum) of 4 bits each, 256 × 2 bits, `d` f16, `dmin` f16: `(d · sc) · q − (dmin · m)`, by groups of
+/// 16.
 pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let [scales @ .., d0, d1, m0, m1] = block;
     let (d, dmin) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -35,7 +36,8 @@ pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     }
 }
 
-/// `d` f16, `dmin` f16, 8 × (scale, minimum) of 6 bits each, 256 × 4 bits: `(d · sc) · q − (dmin · m)`, by groups of 32.
+/// `d` f16, `dmin` f16, 8 × (scale, minimum) of 6 bits each, 256 × 4 bits: `(d · sc) · q − (dmin · m)`, by groups of
+/// 32.
 pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let [d0, d1, m0, m1, body @ ..] = block;
     let (d, dmin) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -84,13 +86,14 @@ pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
-/// The bytes and the shift that hold group `i` (of 16) of 256 two-bit numbers. Each half of the block has 32 bytes, whose
-/// lowest bits are its first 32 numbers, the next bits the next 32, and so on.
+/// The bytes and the shift that hold group `i` (of 16) of 256 two-bit numbers. Each half of the block has 32 bytes,
+/// whose lowest bits are its first 32 numbers, the next bits the next 32, and so on.
 fn two_bit_group(quants: &[u8; 64], i: usize) -> (&[u8; 16], usize) {
     (&quants.as_chunks::<16>().0[i / 8 * 2 + i % 2], i / 2 % 4 * 2)
 }
 
-/// The 16 scales of 6 bits of Q3_K: bytes 0 to 7 hold the low 4 bits of two scales each, bytes 8 to 11 the high 2 bits of four.
+/// The 16 scales of 6 bits of Q3_K: bytes 0 to 7 hold the low 4 bits of two scales each, bytes 8 to 11 the high 2 bits
+/// of four.
 fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
     let mut scales = [0; 16];
     for (i, scale) in scales.iter_mut().enumerate() {
@@ -101,8 +104,9 @@ fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
     scales
 }
 
-/// The 8 scales and 8 minima of 6 bits of Q4_K and Q5_K. The first four of each are the low 6 bits of bytes 0 to 3 and 4 to 7; the last
-/// four have their low 4 bits in bytes 8 to 11, a half each, and their high 2 bits above the first four.
+/// The 8 scales and 8 minima of 6 bits of Q4_K and Q5_K. The first four of each are the low 6 bits of bytes 0 to 3 and
+/// 4 to 7; the last four have their low 4 bits in bytes 8 to 11, a half each, and their high 2 bits above the first
+/// four.
 fn scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for i in 0..4 {

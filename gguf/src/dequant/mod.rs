@@ -1,8 +1,8 @@
 //! From stored blocks to f32 weights.
 //!
-//! Each kernel repeats the arithmetic of gguf-py's `gguf.quants` operation by operation (the same products and sums of f32, in the
-//! same order, never fused), so that results are equal bit for bit. Every loop has a fixed length, which the compiler turns
-//! into vector code.
+//! Each kernel repeats the arithmetic of gguf-py's `gguf.quants` operation by operation (the same products and sums of
+//! f32, in the same order, never fused), so that results are equal bit for bit. Every loop has a fixed length, which
+//! the compiler turns into vector code.
 
 mod iq4;
 mod kquant;

@@ -19,8 +19,8 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Gguf, anepipe_gguf::GgufError> {
     Gguf::from_bytes("memory.gguf", bytes)
 }
 
-/// The bits of `weights` with every NaN the same: which NaN a computation gives is the processor's choice, and fixtures are
-/// written likewise.
+/// The bits of `weights` with every NaN the same: which NaN a computation gives is the processor's choice, and fixtures
+/// are written likewise.
 pub(crate) fn bits_f32(weights: &[f32]) -> Vec<u32> {
     weights.iter().map(|w| if w.is_nan() { 0x7fc0_0000 } else { w.to_bits() }).collect()
 }

@@ -74,6 +74,22 @@ fn rows_and_output_must_fit() {
 }
 
 #[test]
+fn rows_can_be_read_from_many_threads() {
+    let model = fixture::open("types.gguf");
+    let tensor = model.tensor("Q6_K").unwrap();
+    let whole = fixture::bits_f32(&fixture::all_f32(&tensor));
+    std::thread::scope(|scope| {
+        for (row, expected) in whole.chunks(512).enumerate() {
+            scope.spawn(move || {
+                let mut out = [0.0; 512];
+                tensor.dequantize_rows_f32(row as u64..row as u64 + 1, &mut out).unwrap();
+                assert_eq!(fixture::bits_f32(&out), expected);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_tensor_that_was_released_reads_the_same() {
     let model = fixture::open("types.gguf");
     let tensor = model.tensor("Q4_K").unwrap();

@@ -6,7 +6,8 @@ use anepipe_gguf::{Gguf, TensorType};
 
 use crate::fixture;
 
-/// The file `name` under `$ANEPIPE_SHARED` (`../shared` beside the workspace without it), or `None` and a line that says so.
+/// The file `name` under `$ANEPIPE_SHARED` (`../shared` beside the workspace without it), or `None` and a line that
+/// says so.
 #[allow(clippy::print_stderr)] // a skipped test says that it is skipped
 fn shared(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("ANEPIPE_SHARED")

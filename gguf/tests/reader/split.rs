@@ -30,7 +30,8 @@ fn one_part_of_one_is_a_plain_file() {
     assert_eq!(Gguf::open(&files[0]).unwrap().files(), files);
 }
 
-/// Copies the three parts to `dir`, changed by `change`, which gets each part's number and bytes and gives its new name.
+/// Copies the three parts to `dir`, changed by `change`, which gets each part's number and bytes and gives its new
+/// name.
 fn copy(dir: &Path, change: impl Fn(usize, &mut Vec<u8>) -> Option<String>) {
     for part in 1..=3 {
         let mut bytes = fs::read(fixture::path(&format!("split-{part:05}-of-00003.gguf"))).unwrap();

@@ -46,8 +46,8 @@ impl Dimensions {
         }
     }
 
-    /// Everything that Phi-4-mini has, in 100 kB: grouped heads, a rotary width of three quarters of a head, long and short
-    /// factors, tied embeddings.
+    /// Everything that Phi-4-mini has, in 100 kB: grouped heads, a rotary width of three quarters of a head, long and
+    /// short factors, tied embeddings.
     #[must_use]
     pub fn tiny() -> Self {
         Self {
@@ -71,8 +71,8 @@ impl Dimensions {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    /// What LongRoPE multiplies cosines and sines by: `sqrt(1 + ln(context / original) / ln(original))`, after the Phi-3 model of
-    /// transformers (`_compute_longrope_parameters`). 1.190238 for Phi-4-mini.
+    /// What LongRoPE multiplies cosines and sines by: `sqrt(1 + ln(context / original) / ln(original))`, after the
+    /// Phi-3 model of transformers (`_compute_longrope_parameters`). 1.190238 for Phi-4-mini.
     #[must_use]
     pub fn attn_factor(&self) -> f32 {
         let scale = self.context as f64 / self.original_context as f64;

@@ -1,5 +1,5 @@
-//! Synthetic models of the phi3 architecture: the right shape and metadata throughout, and random weights that keep activations
-//! in a sane range, from a seed.
+//! Synthetic models of the phi3 architecture: the right shape and metadata throughout, and random weights that keep
+//! activations in a sane range, from a seed.
 //!
 //! ```
 //! use anepipe_testkit::synth::{Dimensions, Synth};
@@ -90,10 +90,12 @@ pub fn tiny(dir: &Path, seed: u64) -> Result<PathBuf, SynthError> {
 }
 
 impl Synth {
-    /// The model of `dims` whose matrices are stored in `encoding`, with weights from `seed`. Its head is tied to its embedding.
+    /// The model of `dims` whose matrices are stored in `encoding`, with weights from `seed`. Its head is tied to its
+    /// embedding.
     ///
-    /// Matrices have a deviation of 0.02, or 1/√columns where that is more, so that each keeps the size of what it is applied to; norms are
-    /// about 1. The short rotary factors go from 1.0 to 1.1 and the long ones from 1 to 32, so that no two are alike.
+    /// Matrices have a deviation of 0.02, or 1/√columns where that is more, so that each keeps the size of what it is
+    /// applied to; norms are about 1. The short rotary factors go from 1.0 to 1.1 and the long ones from 1 to 32, so
+    /// that no two are alike.
     pub fn new(dims: Dimensions, encoding: Encoding, seed: u64) -> Result<Self, SynthError> {
         let smallest = vocabulary::SMALLEST;
         if dims.vocab < smallest {

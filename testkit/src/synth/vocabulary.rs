@@ -1,8 +1,8 @@
 //! A byte-level vocabulary of any size: every text can be written with it, and every merge can be reached.
 //!
 //! Laid out like that of Phi-4-mini: the 256 bytes, then what merges make, and at the end 65 ids for control tokens, of
-//! which six are used. So the control tokens keep their distance from the end whatever the size, and have Phi-4-mini's own ids at its
-//! own size of 200,064.
+//! which six are used. So the control tokens keep their distance from the end whatever the size, and have Phi-4-mini's
+//! own ids at its own size of 200,064.
 
 use crate::{GgufWriter, Value};
 
@@ -73,8 +73,8 @@ pub fn vocabulary_only(size: u64) -> GgufWriter {
     metadata(size.max(SMALLEST)).into_iter().fold(writer, |writer, (key, value)| writer.meta(key, value))
 }
 
-/// What merges join: a byte with a byte, in every way, and then each of those pairs with a byte. Bytes are given by their places in
-/// the alphabet.
+/// What merges join: a byte with a byte, in every way, and then each of those pairs with a byte. Bytes are given by
+/// their places in the alphabet.
 fn pairs() -> impl Iterator<Item = ([Option<usize>; 2], usize)> {
     let bytes = || (0..256).flat_map(|left| (0..256).map(move |right| (left, right)));
     let two = bytes().map(|(left, right)| ([Some(left), None], right));
@@ -83,8 +83,9 @@ fn pairs() -> impl Iterator<Item = ([Option<usize>; 2], usize)> {
     two.chain(three)
 }
 
-/// GPT-2's alphabet: a visible character for each byte, in the order of its vocabulary. Bytes that are visible in Latin-1 stand for
-/// themselves and come first; the others get the characters from U+0100 on (`bytes_to_unicode` of GPT-2's encoder.py).
+/// GPT-2's alphabet: a visible character for each byte, in the order of its vocabulary. Bytes that are visible in
+/// Latin-1 stand for themselves and come first; the others get the characters from U+0100 on (`bytes_to_unicode` of
+/// GPT-2's encoder.py).
 fn alphabet() -> Vec<char> {
     let visible = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let (shown, hidden): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(visible);
