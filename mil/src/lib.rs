@@ -9,5 +9,6 @@ pub mod package;
 pub mod program;
 pub mod proto;
 mod references;
+pub mod summary;
 pub mod text;
 mod types;

@@ -47,12 +47,21 @@ pub(super) fn elements(
         Some(Pb::LongInts(_)) => return Err(storage("longInts")),
         Some(Pb::Bytes(_)) => return Err(storage("bytes")),
     };
-    check(ty, dtype, &literal)?;
+    let bytes = match &stored.value {
+        Some(Pb::Bytes(bytes)) => Some(bytes.values.len()),
+        _ => None,
+    };
+    check(ty, dtype, bytes, &literal)?;
     Ok(literal)
 }
 
 /// Refuses too few or too many elements, bytes that are no whole number of elements, and integers out of range.
-fn check(ty: &ValueType, dtype: DataType, literal: &Literal) -> Result<(), ProtoErrorKind> {
+fn check(
+    ty: &ValueType,
+    dtype: DataType,
+    bytes: Option<usize>,
+    literal: &Literal,
+) -> Result<(), ProtoErrorKind> {
     let found = match literal {
         Literal::Bool(elements) => elements.len(),
         Literal::String(elements) => elements.len(),
@@ -60,7 +69,9 @@ fn check(ty: &ValueType, dtype: DataType, literal: &Literal) -> Result<(), Proto
         Literal::Int(elements) => elements.len(),
         _ => 0,
     };
-    if ty.fixed_shape().is_some() && ty.element_count() != Some(found as u64) {
+    let bits = dtype.bits().unwrap_or(8) as usize;
+    let whole = bytes.is_none_or(|bytes| (found * bits).div_ceil(8) == bytes);
+    if !whole || ty.fixed_shape().is_some() && ty.element_count() != Some(found as u64) {
         return Err(ProtoErrorKind::Count { ty: ty.to_string(), found });
     }
     // Those of 64 unsigned bits keep their bits, whatever sign they then seem to have.
@@ -78,7 +89,7 @@ fn canonical(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }
 
-/// Floating-point numbers of `dtype`, little-endian; bytes of an element that is cut off are left out, and counting finds it.
+/// Floating-point numbers of `dtype`, little-endian; bytes of an element that is cut off are left out, which [`check`] finds.
 fn floats(dtype: DataType, bytes: &[u8]) -> Vec<f64> {
     let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let elements: Vec<f64> = match dtype {
@@ -208,7 +219,7 @@ mod tests {
     fn what_does_not_fit_its_type_is_refused() {
         use DataType::{Bool, Float16, Int4, Int8, Int32, UInt16};
         let ints = |values: &[i32]| Pb::Ints(RepeatedInts { values: values.to_vec() });
-        assert!(matches!(read(Float16, 2, bytes(&[0; 5])), Ok(Literal::Float(_))));
+        assert!(matches!(read(Float16, 2, bytes(&[0; 5])), Err(ProtoErrorKind::Count { found: 2, .. })));
         assert!(matches!(read(Float16, 3, bytes(&[0; 5])), Err(ProtoErrorKind::Count { found: 2, .. })));
         assert!(matches!(read(Int4, 3, bytes(&[0; 3])), Err(ProtoErrorKind::Count { found: 6, .. })));
         assert!(matches!(read(Int4, u64::MAX, bytes(&[0; 3])), Err(ProtoErrorKind::Count { found: 6, .. })));
