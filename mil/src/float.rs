@@ -1,8 +1,9 @@
 //! Floating-point numbers as MIL text writes them: C's `%a`, hexadecimal and exact.
 //!
-//! A value of any floating-point type is widened to binary64 (exact) and printed normalized, its fraction without trailing
-//! zeros: `0x1.18p+6`, `-0x1p+0`, `0x0p+0`, `0x1p-149`, `inf`. Apple's programs show these forms; `nan` (without a sign,
-//! as the BSD `printf` prints it) and the normalized form of binary64 subnormals were not seen in one.
+//! A value of any floating-point type is widened to binary64 (exact) and printed normalized, its fraction without
+//! trailing zeros: `0x1.18p+6`, `-0x1p+0`, `0x0p+0`, `0x1p-149`, `inf`. Apple's programs show these forms; `nan`
+//! (without a sign, as the BSD `printf` prints it) and the normalized form of binary64 subnormals were not seen in
+//! one.
 
 use std::fmt::Write as _;
 

@@ -57,8 +57,8 @@ pub enum ModelCError {
 }
 
 impl ModelC {
-    /// Reads the program of the model at `path` and maps the weight files it refers to. Every reference is checked: the
-    /// blob is there and holds exactly the elements its type says.
+    /// Reads the program of the model at `path` and maps the weight files it refers to. Every reference is checked:
+    /// the blob is there and holds exactly the elements its type says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelCError> {
         let path = path.as_ref().to_owned();
         if !fs_err::metadata(&path)?.is_dir() {

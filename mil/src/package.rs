@@ -22,8 +22,8 @@ const AUTHOR: &str = "com.apple.CoreML";
 const MODEL_PATH: &str = "com.apple.CoreML/model.mlmodel";
 const WEIGHTS_PATH: &str = "com.apple.CoreML/weights";
 
-/// Identifiers of the two items of a package written here. coremltools draws them at random, which would make every package
-/// differ; nothing depends on them but that they differ.
+/// Identifiers of the two items of a package written here. coremltools draws them at random, which would make every
+/// package differ; nothing depends on them but that they differ.
 const MODEL_ID: &str = "2B1A51C9-6B1E-4C36-9E0B-6D696C000001";
 const WEIGHTS_ID: &str = "2B1A51C9-6B1E-4C36-9E0B-6D696C000002";
 
@@ -107,8 +107,8 @@ struct Item {
 }
 
 impl Package {
-    /// Reads the manifest of the package at `path`. A bare `.mlmodel` file is a package too, whose weights (if any) lie in a
-    /// folder `weights` beside it.
+    /// Reads the manifest of the package at `path`. A bare `.mlmodel` file is a package too, whose weights (if any)
+    /// lie in a folder `weights` beside it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PackageError> {
         let path = path.as_ref().to_owned();
         if fs::metadata(&path)?.is_file() {
@@ -134,8 +134,8 @@ impl Package {
         Ok(Self { model: path.join(DATA).join(relative), path })
     }
 
-    /// Makes the directories of a package at `path` and writes its manifest; the model and its weights are for the caller to
-    /// write, at [`Package::model_path`] and [`Package::weight_path`].
+    /// Makes the directories of a package at `path` and writes its manifest; the model and its weights are for the
+    /// caller to write, at [`Package::model_path`] and [`Package::weight_path`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, PackageError> {
         let path = path.as_ref().to_owned();
         fs::create_dir_all(path.join(DATA).join(WEIGHTS_PATH))?;

@@ -70,15 +70,17 @@ impl Value {
 
 /// The content of a [`Value`]. Tensors are flattened, last axis fastest.
 ///
-/// Two literals are equal when their elements have the same bits: a program with a NaN in it equals itself, and `-0.0` is
-/// not `0.0`.
+/// Two literals are equal when their elements have the same bits: a program with a NaN in it equals itself, and
+/// `-0.0` is not `0.0`.
 #[derive(Debug, Clone)]
 pub enum Literal {
     /// Elements of a bool tensor.
     Bool(Vec<bool>),
-    /// Elements of any integer tensor, widened; those of a `uint64` tensor keep their bits (`as u64` gives the value).
+    /// Elements of any integer tensor, widened; those of a `uint64` tensor keep their bits (`as u64` gives the
+    /// value).
     Int(Vec<i64>),
-    /// Elements of any floating-point tensor, widened (exact for fp16, bf16, fp32 and fp64). Every NaN is the same one.
+    /// Elements of any floating-point tensor, widened (exact for fp16, bf16, fp32 and fp64). Every NaN is the same
+    /// one.
     Float(Vec<f64>),
     /// Elements of a string tensor.
     String(Vec<String>),

@@ -29,8 +29,8 @@ pub(crate) fn all(program: &Program) -> Vec<Reference<'_>> {
     references
 }
 
-/// Maps the weight files of `program`, whose model lies in `directory`, and checks that every reference leads to a blob of
-/// exactly its type.
+/// Maps the weight files of `program`, whose model lies in `directory`, and checks that every reference leads to a
+/// blob of exactly its type.
 pub(crate) fn open_all(
     program: &Program,
     directory: &Path,

@@ -1,4 +1,5 @@
-//! Damaged files: whatever stands in them, reading ends with a program or with a fault that names its place, never with a panic.
+//! Damaged files: whatever stands in them, reading ends with a program or with a fault that names its place, never
+//! with a panic.
 
 use std::path::{Path, PathBuf};
 
@@ -205,7 +206,8 @@ fn bombs_of_nesting_are_refused() {
     let shape = format!("program(1.3)[a = tensor<bool, [{}]>(", vec!["1"; many].join(", "));
     assert_eq!(text::parse(&shape).unwrap_err().kind, ParseErrorKind::RankTooHigh);
 
-    // Model { mlProgram { attributes { value { type { tupleType { types { tupleType … } } } } } } }, from the inside out.
+    // Model { mlProgram { attributes { value { type { tupleType { types { tupleType … } } } } } } }, from the inside
+    // out.
     let mut message = Vec::new();
     for field in [0x0a, 0x1a].iter().cycle().take(2000).chain(&[0x12, 0x12, 0x22]) {
         let length = prost::length_delimiter_len(message.len());

@@ -1,5 +1,5 @@
-//! Programs that coremltools made (`fixtures/make.py`): states, several functions, control flow, packed integers. Apple's compiled
-//! form of these is not at hand; the compiled form must at least hold the program the package holds.
+//! Programs that coremltools made (`fixtures/make.py`): states, several functions, control flow, packed integers.
+//! Apple's compiled form of these is not at hand; the compiled form must at least hold the program the package holds.
 
 use std::path::PathBuf;
 
@@ -69,6 +69,24 @@ fn several_functions_share_a_weight_file() {
 }
 
 #[test]
+fn metadata_tells_how_weights_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, storage, compute) in [
+        ("stateful", Some("Int8"), "Mixed (Float16, Int32)"),
+        ("packed", Some("Mixed (Int4, Palettized (3 bits))"), "Float16"),
+        ("several_functions", Some("Float32"), "Float32"),
+        ("control_flow", None, "Mixed (Float32, Int32)"),
+    ] {
+        let out = dir.path().join(format!("{name}.mlmodelc"));
+        compile(model(name), &out, &CompileOptions::default()).unwrap();
+        let metadata = fs_err::read(out.join("metadata.json")).unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+        assert_eq!(metadata[0]["storagePrecision"].as_str(), storage, "{name}");
+        assert_eq!(metadata[0]["computePrecision"], compute, "{name}");
+    }
+}
+
+#[test]
 fn packed_integers_are_read_inline_and_from_the_weight_file() {
     let program = program("packed");
     let weights = WeightFile::open(fixture("packed/weights/weight.bin")).unwrap();
@@ -113,6 +131,7 @@ fn the_weight_writer_writes_what_coremltools_writes() {
     assert!(fs_err::read(path).unwrap() == fs_err::read(expected).unwrap());
 }
 
+#[cfg(unix)]
 #[test]
 fn weights_are_hard_linked_on_request() {
     use std::os::unix::fs::MetadataExt as _;

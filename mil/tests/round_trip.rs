@@ -193,7 +193,8 @@ proptest! {
     fn printing_and_parsing_gives_the_program_back(program in program(), new in any::<bool>()) {
         let dialect = if new { Dialect::V1_3 } else { Dialect::V1_0 };
         let text = text::print(&program, dialect).unwrap();
-        let (found, parsed) = text::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let parsed = text::parse(&text).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")));
+        let (found, parsed) = parsed?;
         prop_assert_eq!(found, dialect);
         prop_assert_eq!(&parsed, &program, "{}", text);
         prop_assert_eq!(text::print(&parsed, dialect).unwrap(), text);

@@ -1,9 +1,9 @@
 //! Weight files: `weight.bin`, MIL blob storage version 2.
 //!
-//! Little-endian. A header of 64 bytes {u32 count, u32 version = 2, zeros}; then per blob a record of 64 bytes {u32 0xDEADBEEF,
-//! u32 element type, u64 bytes of data, u64 offset of data, u64 unused bits at the end, zeros} and the data, each at a multiple of
-//! 64. The file ends with the last blob's data. A program refers to a blob by the offset of its record. Source: `MILBlob`
-//! in coremltools.
+//! Little-endian. A header of 64 bytes {u32 count, u32 version = 2, zeros}; then per blob a record of 64 bytes {u32
+//! 0xDEADBEEF, u32 element type, u64 bytes of data, u64 offset of data, u64 unused bits at the end, zeros} and the
+//! data, each at a multiple of 64. The file ends with the last blob's data. A program refers to a blob by the offset
+//! of its record. Source: `MILBlob` in coremltools.
 
 mod error;
 mod layout;

@@ -39,8 +39,8 @@ impl WeightFile {
         if metadata.len() < RECORD_BYTES {
             return Err(BlobError::TooShort { path, len: metadata.len() });
         }
-        // SAFETY: a mapping is unsound only if the file changes beneath it. Weight files are written once, under another name,
-        // and renamed into place; nothing in this project writes to or cuts off one that exists.
+        // SAFETY: a mapping is unsound only if the file changes beneath it. Weight files are written once, under
+        // another name, and renamed into place; nothing in this project writes to or cuts off one that exists.
         let map = unsafe { Mmap::map(file.file()) }?;
         let this = Self { path, map };
         let version = this.u32_at(4);

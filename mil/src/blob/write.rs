@@ -91,8 +91,8 @@ impl WeightWriter {
         Ok(Self { path, file, layout: layout.clone(), written: vec![false; layout.blobs().len()] })
     }
 
-    /// Streams the data of the blob at `index` of the layout: little-endian elements, packed if narrower than a byte. `data`
-    /// must give exactly the blob's bytes; a blob that failed may be written again.
+    /// Streams the data of the blob at `index` of the layout: little-endian elements, packed if narrower than a byte.
+    /// `data` must give exactly the blob's bytes; a blob that failed may be written again.
     pub fn write_blob(&mut self, index: usize, data: impl Read) -> Result<(), WeightWriteError> {
         let Some((blob, written)) = self.layout.blobs().get(index).zip(self.written.get_mut(index)) else {
             let count = self.layout.blobs().len();

@@ -1,5 +1,5 @@
-//! `analytics/coremldata.bin`: two named sections of keys and values. Strings are u64 length and bytes, a section is its
-//! name, u64 count and the pairs; everything is little-endian.
+//! `analytics/coremldata.bin`: two named sections of keys and values. Strings are u64 length and bytes, a section is
+//! its name, u64 count and the pairs; everything is little-endian.
 
 use base64::Engine as _;
 use sha2::{Digest as _, Sha256};

@@ -1,8 +1,8 @@
 //! `coremldata.bin`: what Core ML reads first, the model's description behind a small header.
 //!
-//! Little-endian: u32 502, u32 format, 20 zeros, u64 7 and `generic`, u32 specification version, 28 zeros, u64 length and
-//! the bytes of `Model.description`, then per function u32 502 and 12 zeros. Layout found by comparison with Apple's
-//! output; the description stands there as in the package, but with an empty metadata message if it has none.
+//! Little-endian: u32 502, u32 format, 20 zeros, u64 7 and `generic`, u32 specification version, 28 zeros, u64 length
+//! and the bytes of `Model.description`, then per function u32 502 and 12 zeros. Layout found by comparison with
+//! Apple's output; the description stands there as in the package, but with an empty metadata message if it has none.
 
 use crate::proto::ModelSpec;
 

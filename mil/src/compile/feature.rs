@@ -1,7 +1,7 @@
 //! Features (inputs, outputs, states) as `metadata.json` describes them: objects of strings.
 //!
-//! Seen in Apple's output: arrays, fixed and with ranges of sizes. Not seen there by the authors of this crate, and written
-//! from the forms known elsewhere: states, images, and a classifier's labels and probabilities.
+//! Seen in Apple's output: arrays, fixed and with ranges of sizes. Not seen there by the authors of this crate, and
+//! written from the forms known elsewhere: states, images, and a classifier's labels and probabilities.
 
 use std::collections::BTreeMap;
 
@@ -140,4 +140,73 @@ fn plain_fields(kind: &str, formatted: String) -> Feature {
 
 fn flag(set: bool) -> String {
     if set { "1" } else { "0" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(ty: Type) -> pb::FeatureDescription {
+        let ty = pb::FeatureType { is_optional: false, r#type: Some(ty) };
+        pb::FeatureDescription { name: "f".to_owned(), short_description: String::new(), r#type: Some(ty) }
+    }
+
+    fn array(shape: &[i64], flexibility: Option<ShapeFlexibility>) -> pb::ArrayFeatureType {
+        pb::ArrayFeatureType {
+            shape: shape.to_vec(),
+            data_type: ArrayDataType::Float16.into(),
+            shape_flexibility: flexibility,
+            default_optional_value: None,
+        }
+    }
+
+    #[test]
+    fn every_kind_of_feature_is_put_into_words() {
+        let state = pb::state_feature_type::Type::ArrayType(array(&[1, 8], None));
+        let image = |color_space: ColorSpace| pb::ImageFeatureType {
+            width: 28,
+            height: 14,
+            color_space: color_space.into(),
+            size_flexibility: None,
+        };
+        let string_key = KeyType::StringKeyType(pb::StringFeatureType::default());
+        let bounds =
+            [(1, 1), (2, 8)].map(|(lower_bound, upper_bound)| pb::SizeRange { lower_bound, upper_bound });
+        let range = pb::array_feature_type::ShapeRange { size_ranges: bounds.to_vec() };
+        let range = Some(ShapeFlexibility::ShapeRange(range));
+        let table = [
+            (Type::MultiArrayType(array(&[], None)), "MultiArray (Float16)"),
+            (Type::MultiArrayType(array(&[1, 8], None)), "MultiArray (Float16 1 × 8)"),
+            (Type::MultiArrayType(array(&[], range)), "MultiArray (Float16 1 × 2)"),
+            (Type::StateType(pb::StateFeatureType { r#type: Some(state) }), "State (Float16 1 × 8)"),
+            (Type::ImageType(image(ColorSpace::Rgb)), "Image (Color 28 × 14)"),
+            (Type::ImageType(image(ColorSpace::Grayscale)), "Image (Grayscale 28 × 14)"),
+            (Type::StringType(pb::StringFeatureType::default()), "String"),
+            (Type::Int64Type(pb::Int64FeatureType::default()), "Int64"),
+            (Type::DoubleType(pb::DoubleFeatureType::default()), "Double"),
+            (
+                Type::DictionaryType(pb::DictionaryFeatureType { key_type: Some(string_key) }),
+                "Dictionary (String → Double)",
+            ),
+        ];
+        for (ty, formatted) in table {
+            let fields = describe(&feature(ty)).unwrap();
+            assert_eq!(fields["formattedType"], formatted);
+            assert!(formatted.starts_with(&fields["type"]));
+            assert_eq!((fields["name"].as_str(), fields["isOptional"].as_str()), ("f", "0"));
+        }
+    }
+
+    #[test]
+    fn what_has_no_known_words_is_refused() {
+        let mut untyped = feature(Type::StringType(pb::StringFeatureType::default()));
+        untyped.r#type = None;
+        let sequence = feature(Type::SequenceType(pb::SequenceFeatureType::default()));
+        let state = feature(Type::StateType(pb::StateFeatureType::default()));
+        let dictionary = feature(Type::DictionaryType(pb::DictionaryFeatureType::default()));
+        let image = feature(Type::ImageType(pb::ImageFeatureType::default()));
+        for feature in [untyped, sequence, state, dictionary, image] {
+            assert_eq!(describe(&feature).unwrap_err().name, "f");
+        }
+    }
 }

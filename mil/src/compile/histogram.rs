@@ -1,5 +1,5 @@
-//! How often each operator occurs, named as `metadata.json` names it: camel case behind the operator set that last redefined
-//! the operator (`Ios17.conv`, `Ios16.softmax`; a bare `Split` was never redefined since iOS 15).
+//! How often each operator occurs, named as `metadata.json` names it: camel case behind the operator set that last
+//! redefined the operator (`Ios17.conv`, `Ios16.softmax`; a bare `Split` was never redefined since iOS 15).
 //!
 //! Which set redefined an operator is known from Apple's output. Every operator was at iOS 18; at iOS 16 and 17 the
 //! operators below were not, as far as compiled models show. An operator that no model showed counts as redefined.

@@ -1,12 +1,13 @@
 //! The portable compiler: `.mlpackage` → `.mlmodelc`, on any system.
 //!
 //! Apple's compiler does not change an ML Program: it writes it down as text beside a copy of its weights and three
-//! descriptions. So does this one. Against public pairs of package and compiled model, `model.mil`, the weights and both
-//! `coremldata.bin` come out byte for byte (given the same compiler versions) and `metadata.json` equal as JSON; the
-//! tests say which. Never compared, for want of a public pair: programs with states, and control flow. On a Mac, use Apple's.
+//! descriptions. So does this one. Against public pairs of package and compiled model, `model.mil`, the weights and
+//! both `coremldata.bin` come out byte for byte (given the same compiler versions) and `metadata.json` equal as JSON;
+//! the tests say which. Never compared, for want of a public pair: programs with states, and control flow. On a Mac,
+//! use Apple's.
 //!
-//! Shapes: fixed ones, and bounded ranges of sizes, which are written as `FlexibleShapeInformation`. Enumerated shapes,
-//! unbounded ranges and images of flexible size are refused.
+//! Shapes: fixed ones, and bounded ranges of sizes, which are written as `FlexibleShapeInformation`. Enumerated
+//! shapes, unbounded ranges and images of flexible size are refused.
 
 mod analytics;
 mod coremldata;
@@ -79,8 +80,8 @@ pub struct Report {
 
 /// Compiles the package at `package` into `out`, a directory whose name ends in `.mlmodelc`.
 ///
-/// The whole model appears under its name at once, or not at all; a compiled model that stands there is replaced, anything else
-/// left alone. Every blob the program refers to is checked first.
+/// The whole model appears under its name at once, or not at all; a compiled model that stands there is replaced,
+/// anything else left alone. Every blob the program refers to is checked first.
 pub fn compile(
     package: impl AsRef<Path>,
     out: impl AsRef<Path>,

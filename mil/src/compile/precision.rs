@@ -80,8 +80,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the blobs of a constant are stored as. A parameter that only helps to decompress others (a scale, a lookup table,
-    /// the nonzero elements of a sparse tensor) does not count.
+    /// What the blobs of a constant are stored as. A parameter that only helps to decompress others (a scale, a
+    /// lookup table, the nonzero elements of a sparse tensor) does not count.
     fn weights(&mut self, operation: &Operation) {
         let arguments = operation.inputs.iter().filter_map(|(key, arguments)| match arguments.as_slice() {
             [Argument::Value(value)] => Some((key, value)),
@@ -122,8 +122,8 @@ fn is_blob(value: &Value) -> bool {
     matches!(value.literal, Literal::Blob { .. })
 }
 
-/// Bits an index into the lookup table takes: of its type from iOS 18 on; before, indices are packed into bytes and the
-/// table has 2^bits elements.
+/// Bits an index into the lookup table takes: of its type from iOS 18 on; before, indices are packed into bytes and
+/// the table has 2^bits elements.
 fn palette_bits(operation: &Operation, indices: DataType) -> Option<u32> {
     if indices != DataType::UInt8 {
         return indices.bits();

@@ -1,7 +1,7 @@
 //! `model.mlmodel`: the protobuf of a package, read into a [`Program`].
 //!
-//! Decoding is `prost`'s, with its limit of 100 nested messages; the messages' types are those of the crate `coreml-proto`.
-//! Documentation strings are dropped: the compiler drops them too.
+//! Decoding is `prost`'s, with its limit of 100 nested messages; the messages' types are those of the crate
+//! `coreml-proto`. Documentation strings are dropped: the compiler drops them too.
 
 mod error;
 mod program;

@@ -1,6 +1,6 @@
-//! Elements of inline tensors. Which field holds which element type is coremltools' choice: floats and doubles in their own,
-//! 64-bit integers in `longInts`, 16- and 32-bit ones in `ints`, and the rest as little-endian bytes, types narrower than a byte
-//! packed from the lowest bit up.
+//! Elements of inline tensors. Which field holds which element type is coremltools' choice: floats and doubles in
+//! their own, 64-bit integers in `longInts`, 16- and 32-bit ones in `ints`, and the rest as little-endian bytes,
+//! types narrower than a byte packed from the lowest bit up.
 
 use coreml_proto::proto::mil_spec as pb;
 use half::{bf16, f16};
@@ -89,7 +89,8 @@ fn canonical(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }
 
-/// Floating-point numbers of `dtype`, little-endian; bytes of an element that is cut off are left out, which [`check`] finds.
+/// Floating-point numbers of `dtype`, little-endian; bytes of an element that is cut off are left out, which
+/// [`check`] finds.
 fn floats(dtype: DataType, bytes: &[u8]) -> Vec<f64> {
     let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let elements: Vec<f64> = match dtype {
@@ -124,8 +125,8 @@ fn float8_e4m3fn(byte: u8) -> f64 {
     if byte & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
-/// Integers of `dtype`, little-endian or packed. Packed bytes say how many there are only up to their padding, so `count`
-/// (if known) does.
+/// Integers of `dtype`, little-endian or packed. Packed bytes say how many there are only up to their padding, so
+/// `count` (if known) does.
 fn integers(dtype: DataType, bytes: &[u8], count: Option<u64>) -> Vec<i64> {
     let bits = dtype.bits().unwrap_or(8) as usize;
     let signed = dtype.integer_range().is_some_and(|(low, _)| low < 0);

@@ -5,8 +5,9 @@ use super::error::{ProtoError, ProtoErrorKind};
 /// `Model.description`.
 const DESCRIPTION_FIELD: u64 = 2;
 
-/// The bytes of `Model.description` as they stand in the file. Field order, map order and fields that no schema here knows stay
-/// as they are. If the field is there several times, protobuf merges the messages, which is what joining their bytes does.
+/// The bytes of `Model.description` as they stand in the file. Field order, map order and fields that no schema here
+/// knows stay as they are. If the field is there several times, protobuf merges the messages, which is what joining
+/// their bytes does.
 pub(super) fn description(bytes: &[u8]) -> Result<Vec<u8>, ProtoError> {
     let mut description = Vec::new();
     let mut position = 0;

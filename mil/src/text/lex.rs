@@ -78,7 +78,8 @@ impl<'a> Lexer<'a> {
         from + rest.iter().position(|&b| !wanted(b)).unwrap_or(rest.len())
     }
 
-    /// Where the number ends whose digits begin at `from`: letters and digits, points, and a sign after an exponent's mark.
+    /// Where the number ends whose digits begin at `from`: letters and digits, points, and a sign after an exponent's
+    /// mark.
     fn number_end(&self, from: usize) -> usize {
         let bytes = self.text.as_bytes();
         let hexadecimal = bytes.get(from..).is_some_and(|rest| rest.starts_with(b"0x"));

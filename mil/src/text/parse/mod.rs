@@ -17,8 +17,9 @@ const PROGRAM_VERSION: i64 = 1;
 
 /// Reads a program and the dialect it is written in.
 ///
-/// Whitespace between tokens is free, so the result prints again to the same bytes only if the text has the compiler's own
-/// layout. Names are not resolved: whether a variable is defined before its use is for whoever runs the program.
+/// Whitespace between tokens is free, so the result prints again to the same bytes only if the text has the
+/// compiler's own layout. Names are not resolved: whether a variable is defined before its use is for whoever runs
+/// the program.
 pub fn parse(text: &str) -> Result<(Dialect, Program), ParseError> {
     let mut cursor = Cursor::new(text)?;
     let dialect = header(&mut cursor)?;
@@ -100,7 +101,8 @@ fn body(cursor: &mut Cursor<'_>) -> Result<(Vec<Operation>, Vec<String>), ParseE
 /// `TYPE a, TYPE b = kind(key = argument, …)[key = value, …] blocks;`
 fn operation(cursor: &mut Cursor<'_>) -> Result<Operation, ParseError> {
     let mut outputs = Vec::new();
-    // A call without results, such as `write_state(…)`, shows its parenthesis where a result's type shows `<` or a name.
+    // A call without results, such as `write_state(…)`, shows its parenthesis where a result's type shows `<` or a
+    // name.
     if cursor.ahead() != Kind::Mark(b'(') {
         loop {
             outputs.push(named_type(cursor)?);

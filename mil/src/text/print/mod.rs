@@ -1,9 +1,10 @@
 //! [`Program`] → MIL text, byte for byte as Apple's compiler lays it out.
 //!
-//! Seen in Apple's compiled programs: headers, functions, operations, attributes, tensors, scalars in both dialects, strings,
-//! dictionaries, blob references, several arguments. Not seen in one, and chosen here so that [`parse`](super::parse()) reads them
-//! back: string escapes, `nan`, blocks of control flow, lists and tuples outside of shape information, variadic extents,
-//! the order of several functions (by name). States print as any other type and operation.
+//! Seen in Apple's compiled programs: headers, functions, operations, attributes, tensors, scalars in both dialects,
+//! strings, dictionaries, blob references, several arguments. Not seen in one, and chosen here so that
+//! [`parse`](super::parse()) reads them back: string escapes, `nan`, blocks of control flow, lists and tuples outside
+//! of shape information, variadic extents, the order of several functions (by name). States print as any other type
+//! and operation.
 
 mod error;
 mod value;
@@ -30,8 +31,9 @@ const BLOCK_INDENT: usize = 12;
 
 /// Writes `program` in `dialect`, without a newline at its end.
 ///
-/// Parameters, arguments and attributes are ordered by name, as the compiler orders them. A program that has no text form
-/// (a name that is no identifier, a literal that disagrees with its type, a nested value without literals) is refused.
+/// Parameters, arguments and attributes are ordered by name, as the compiler orders them. A program that has no text
+/// form (a name that is no identifier, a literal that disagrees with its type, a nested value without literals) is
+/// refused.
 pub fn print(program: &Program, dialect: Dialect) -> Result<String, PrintError> {
     let mut printer = Printer { out: String::new(), dialect, depth: 0 };
     printer.program(program)?;
