@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +43,7 @@ pub enum TensorsError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is not what it should be.
     #[error("{}: {problem}", path.display())]
@@ -258,6 +258,11 @@ impl TensorFile {
         self.metadata.offset_keys()
     }
 
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Result<TensorRef<'_>, TensorsError> {
         self.metadata.info(name).map(|info| TensorRef { file: self, name: name.to_owned(), info }).ok_or_else(
@@ -318,12 +323,41 @@ impl TensorRef<'_> {
         })
     }
 
+    /// Its bytes from the first to the last.
+    pub fn reader(&self) -> impl Read + '_ {
+        TensorReader { tensor: self, position: 0 }
+    }
+
     /// All its bytes. For tensors known to be small.
     pub fn read(&self) -> Result<Vec<u8>, TensorsError> {
         // The header was checked against the length of the file, so this allocates no more than the file holds.
         let mut out = vec![0; self.bytes() as usize];
         self.read_at(0, &mut out)?;
         Ok(out)
+    }
+}
+
+/// Reads a tensor from its first byte to its last.
+struct TensorReader<'a> {
+    tensor: &'a TensorRef<'a>,
+    position: u64,
+}
+
+impl Read for TensorReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.tensor.bytes() - self.position).unwrap_or(usize::MAX);
+        let length = out.len().min(left);
+        let at = self.tensor.file_offset() + self.position;
+        let count = match out.get_mut(..length) {
+            Some([]) | None => return Ok(0),
+            Some(out) => self.tensor.file.file.read_at(out, at)?,
+        };
+        if count == 0 {
+            // The header was checked against the length, so the file was cut short since.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.position += count as u64;
+        Ok(count)
     }
 }
 
