@@ -191,20 +191,15 @@ fn nothing_from_the_hosts_environment_reaches_python() {
     let folder = tempfile::tempdir().unwrap();
     let out_dir = folder.path().join("größe");
     std::fs::create_dir(&out_dir).unwrap();
-    let frames = python::frames(&[
-        json!({ "id": 1, "method": "start", "params": python::start_params() }),
-        json!({ "id": 2, "method": "graph", "params": { "spec": python::tiny(), "out_dir": out_dir } }),
-    ]);
-    let input = folder.path().join("requests");
-    std::fs::write(&input, frames).unwrap();
-    let output = std::process::Command::new(python::PROGRAM)
-        .envs(hostile)
-        .stdin(std::fs::File::open(&input).unwrap())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answers = String::from_utf8_lossy(&output.stdout);
-    assert!(answers.contains(r#""functions""#), "{answers}");
+    let request = json!({ "spec": python::tiny(), "out_dir": out_dir });
+    let answers = python::converse(
+        std::process::Command::new(python::PROGRAM).envs(hostile),
+        &[
+            json!({ "id": 1, "method": "start", "params": python::start_params() }),
+            json!({ "id": 2, "method": "graph", "params": request }),
+        ],
+    );
+    assert!(answers[1]["ok"]["functions"].is_array(), "{answers:?}");
     let plain = folder.path().join("plain");
     python::build(&python::tiny(), &plain);
     let model = |folder: &std::path::Path| std::fs::read(folder.join("model.mlmodel")).unwrap();

@@ -1,7 +1,9 @@
 //! Workers and graphs for tests.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anepipe_pipeline::python::{Lookup, PythonEnvironment, Worker, WorkerOptions};
 use anepipe_pipeline::stages::graph::{self, GraphReport, GraphSpec, LayersSpec, Storage, Style};
@@ -38,6 +40,27 @@ pub(crate) fn frames(requests: &[Value]) -> Vec<u8> {
             [&u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
         })
         .collect()
+}
+
+/// Sends requests to a worker that is run by hand and returns its answers; the worker then ends by itself.
+pub(crate) fn converse(command: &mut Command, requests: &[Value]) -> Vec<Value> {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    stdin.write_all(&frames(requests)).unwrap();
+    let answers = requests
+        .iter()
+        .map(|_| {
+            let mut length = [0; 4];
+            stdout.read_exact(&mut length).unwrap();
+            let mut text = vec![0; u32::from_le_bytes(length) as usize];
+            stdout.read_exact(&mut text).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        })
+        .collect();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    answers
 }
 
 /// The parameters that start Python in a worker that is run by hand.

@@ -66,9 +66,11 @@ class Exporter(backend.MILProtoExporter):
 
     def _place(self, var: Var, weight: Weight) -> proto.MIL_pb2.Value:
         size = var.val.size * var.val.itemsize
-        blob = Blob(weight, record=self.file_bytes, data=self.file_bytes + UNIT, size=size)
+        record = -(-self.file_bytes // UNIT) * UNIT
+        blob = Blob(weight, record, data=record + UNIT, size=size)
         self.blobs.append(blob)
-        self.file_bytes = blob.data + -(-size // UNIT) * UNIT
+        # The writer pads before a record, so nothing follows the last blob.
+        self.file_bytes = blob.data + size
         return create_file_value_tensor(
             file_name=WEIGHT_FILE,
             offset=blob.record,

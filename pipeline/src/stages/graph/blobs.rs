@@ -185,7 +185,7 @@ impl BlobTable {
         serde_json::from_slice::<Unchecked>(text)?.try_into()
     }
 
-    /// Bytes of the weight file.
+    /// Bytes of the weight file: it ends with the last blob, without padding.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
@@ -210,7 +210,7 @@ impl From<BlobTable> for Unchecked {
 impl TryFrom<Unchecked> for BlobTable {
     type Error = BlobTableError;
 
-    /// Accepts blobs that lie one behind the other from byte 64 on, aligned to 64, each with the size of its shape.
+    /// Accepts blobs that lie one behind the other from byte 64 on, each aligned to 64 and with the size of its shape.
     fn try_from(table: Unchecked) -> Result<Self, BlobTableError> {
         if table.schema != BLOBS_SCHEMA {
             return Err(BlobTableError::Schema(table.schema));
@@ -231,8 +231,9 @@ impl TryFrom<Unchecked> for BlobTable {
     }
 }
 
-/// Checks one blob, which must start at `start`; returns where the next one does.
-fn check(blob: &Blob, start: u64) -> Result<u64, String> {
+/// Checks one blob, which must start at the first multiple of 64 from `end` on; returns where it ends.
+fn check(blob: &Blob, end: u64) -> Result<u64, String> {
+    let start = end.checked_next_multiple_of(UNIT).ok_or("it starts beyond any file")?;
     if blob.dtype != blob.part.dtype() {
         return Err(format!("a {:?} is stored as {:?}, not {:?}", blob.part, blob.part.dtype(), blob.dtype));
     }
@@ -245,7 +246,10 @@ fn check(blob: &Blob, start: u64) -> Result<u64, String> {
         ));
     }
     if blob.record != start {
-        return Err(format!("its record is at byte {}, the one before it ends at {start}", blob.record));
+        return Err(format!(
+            "its record is at byte {}, it must be at {start}, behind the one before it",
+            blob.record
+        ));
     }
     if Some(blob.data) != start.checked_add(UNIT) {
         return Err(format!("its data is at byte {}, not right behind its record at {start}", blob.data));
@@ -260,6 +264,9 @@ fn check(blob: &Blob, start: u64) -> Result<u64, String> {
     }
     blob.data
         .checked_add(blob.size)
-        .and_then(|end| end.checked_next_multiple_of(UNIT))
         .ok_or_else(|| format!("it ends beyond any file: {} + {}", blob.data, blob.size))
 }
+
+#[cfg(test)]
+#[path = "blobs_tests.rs"]
+mod tests;
