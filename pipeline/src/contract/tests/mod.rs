@@ -299,6 +299,23 @@ fn a_context_outside_the_model_is_refused() {
     }
 }
 
+/// The model of this repository has everything that Phi-4-mini has.
+#[test]
+fn the_demo_model_has_a_contract() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/anepipe-demo-q8_0.gguf");
+    let gguf = Gguf::open(&path).expect("the demo model");
+    for (context, factors) in [(512, "rope_factors_short.weight"), (2048, "rope_factors_long.weight")] {
+        let contract = Contract::read(&gguf, context).expect("a contract");
+        assert_eq!((contract.head_dim.value, contract.rope_dim.value), (32, 24));
+        assert_eq!((contract.heads.value, contract.kv_heads.value, contract.qkv_rows()), (6, 2, 320));
+        assert_eq!(contract.rope_factors.source, factors);
+        assert_eq!(contract.rope_factors.value.map(|values| values.len()), Some(12));
+        assert!(contract.attn_factor.value > 1.1);
+        assert_eq!(contract.vocab, Sourced::new(2048, "phi3.vocab_size"));
+        assert_eq!(contract.head.value, Head::Tied);
+    }
+}
+
 /// The folder of models that several programs share; absent on most machines.
 fn shared_models() -> Option<PathBuf> {
     let shared = std::env::var_os("ANEPIPE_SHARED")

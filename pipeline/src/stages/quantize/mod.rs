@@ -5,7 +5,7 @@
 //! | matrix `x`, F16 `[o, i]` | `x.weight` F16 `[o, i]` | `x.int8` I8 `[o, i]`, `x.scale` F16 `[o]` | `x.int8` I8 `[o, i]`, `x.scale` F16 `[1]` |
 //! | vector `x`, F32 `[d]` | `x` F16 `[d]` | the same | the same |
 //!
-//! The arithmetic of int8 is in [`arithmetic`]. A matrix is read in pieces of rows, once (twice for a scale per tensor),
+//! The arithmetic of int8 is in `arithmetic.rs`. A matrix is read in pieces of rows, once (twice for a scale per tensor),
 //! on all threads; memory does not grow with it. Neither the file nor the report depends on the number of threads.
 
 mod arithmetic;
