@@ -119,6 +119,25 @@ impl Value {
     }
 }
 
+/// For people: text quoted and cut to a line, an array by its length and element type.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Characters of text shown.
+        const LINE: usize = 100;
+        match self {
+            Self::String(text) => match text.char_indices().nth(LINE) {
+                Some((cut, _)) => write!(f, "{:?}…", text.get(..cut).unwrap_or_default()),
+                None => write!(f, "{text:?}"),
+            },
+            Self::Array(array) => write!(f, "[{} × {}]", array.len(), array.element_type()),
+            Self::F32(v) => write!(f, "{v}"),
+            Self::F64(v) => write!(f, "{v}"),
+            Self::Bool(v) => write!(f, "{v}"),
+            integer => write!(f, "{}", integer.as_integer().unwrap_or_default()),
+        }
+    }
+}
+
 /// An array value: one flat vector for each element type, so that a tokenizer's 200,000 entries cost three allocations
 /// and not 200,000.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,16 @@
 //! The build: contract, stages, action graph, scheduler, gates.
 
+pub mod action;
+pub mod build;
+pub mod config;
 pub mod contract;
+pub mod error;
+pub mod event;
 pub mod gates;
 pub mod python;
+pub mod scheduler;
+pub mod stage;
 pub mod stages;
 pub mod tensors;
+pub mod topology;
 mod whole;

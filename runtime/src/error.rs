@@ -13,6 +13,14 @@ pub enum RuntimeError {
         /// What is wrong and where.
         reason: String,
     },
+    /// A shard's program is not one this device can run.
+    #[error("loading the shard {}: {source}", path.display())]
+    Program {
+        /// The `.mlmodelc` directory.
+        path: PathBuf,
+        /// Which operation or port, and why.
+        source: crate::portable::ProgramError,
+    },
     /// A prediction was asked for with tensors or a state that do not fit the shard.
     #[error("running a shard: {0}")]
     Mismatch(String),

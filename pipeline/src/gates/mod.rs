@@ -1,1 +1,3 @@
 //! The gates: proofs that a shard is right before it ships.
+
+pub mod parity;

@@ -1,6 +1,8 @@
 //! The stages of a build, one a file: each takes files and gives files, and knows nothing of caching.
 
+pub mod compile;
 pub mod convert;
 pub mod extract;
 pub mod graph;
+pub mod parity;
 pub mod quantize;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rope::RopeSpec;
+
 /// The manifest schema this code reads and writes.
 pub const SCHEMA: u32 = 1;
 
@@ -19,6 +21,8 @@ pub struct Manifest {
     pub style: String,
     /// Tokens a pass verifies, T.
     pub block: u32,
+    /// Tokens a pass can take: one function `t<width>` of every shard each, or `main` where there is one.
+    pub widths: Vec<u32>,
     /// Positions the KV cache holds, S.
     pub context: u32,
     /// How weights are stored: `int8`, `int8-per-tensor` or `f16`.
@@ -26,7 +30,7 @@ pub struct Manifest {
     /// Compiled programs, in the order in which hidden states pass through them.
     pub shards: Vec<ShardEntry>,
     /// What rotary tables are made of.
-    pub rope: RopeEntry,
+    pub rope: RopeSpec,
     /// safetensors with the embeddings of the tokens the gates look at, as `hidden`, `[tokens, d]` fp16.
     pub token_embeddings: String,
     /// safetensors with the whole embedding, as `embedding`, `[vocab, d]` fp16; only in whole-model bundles.
@@ -55,20 +59,6 @@ pub struct ShardEntry {
     pub digest: String,
     /// Names of its states, in program order.
     pub states: Vec<String>,
-}
-
-/// What rotary tables are made of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RopeEntry {
-    /// Rotated dimensions of each head; the rest pass through.
-    pub dim: u32,
-    /// Base of the frequencies.
-    pub base: f32,
-    /// Divisors of the frequencies, `dim / 2` of them.
-    pub factors: Option<Vec<f32>>,
-    /// Multiplier of cos and sin.
-    pub attn_factor: f32,
 }
 
 /// What a shard computes.

@@ -6,6 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use self::manifest::{FileEntry, Manifest, SCHEMA};
 
+/// The manifest's name in its bundle.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
 /// A manifest is a few kilobytes a shard; anything near this is not one.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
@@ -136,8 +139,9 @@ impl Bundle {
     }
 }
 
-fn read_manifest(root: &Path) -> Result<Manifest, BundleError> {
-    let path = root.join("manifest.json");
+/// Reads the manifest of the bundle in `root`, and looks at nothing else.
+pub fn read_manifest(root: &Path) -> Result<Manifest, BundleError> {
+    let path = root.join(MANIFEST_FILE);
     let malformed = |reason| BundleError::Malformed { path: root.to_owned(), reason };
     match fs_err::metadata(&path) {
         Ok(metadata) if metadata.len() > MAX_MANIFEST_BYTES => {
@@ -160,8 +164,9 @@ fn read_manifest(root: &Path) -> Result<Manifest, BundleError> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::manifest::{Provenance, RopeEntry};
+    use super::manifest::Provenance;
     use super::*;
+    use crate::rope::RopeSpec;
 
     /// A bundle of one file.
     fn bundle() -> (tempfile::TempDir, Manifest) {
@@ -173,10 +178,11 @@ mod tests {
             contract: serde_json::json!({}),
             style: "stateful".to_owned(),
             block: 4,
+            widths: vec![1, 4],
             context: 256,
             quantization: "int8".to_owned(),
             shards: vec![],
-            rope: RopeEntry { dim: 24, base: 1e4, factors: None, attn_factor: 1.0 },
+            rope: RopeSpec { rope_dim: 24, base: 1e4, factors: None, attn_factor: 1.0 },
             token_embeddings: "data".to_owned(),
             embedding: None,
             tokenizer: None,

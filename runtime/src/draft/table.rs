@@ -12,7 +12,7 @@ use crate::token::TokenId;
 
 /// The longest run that is counted. In replay over 53 thousand greedy tokens of a 7B model, backing off from eight was
 /// the best of the lengths tried.
-pub const MAX_RUN: usize = 8;
+pub(super) const MAX_RUN: usize = 8;
 
 /// Continuations kept of one run. The vote needs the frequent ones; the rest are noise.
 const MAX_CONTINUATIONS: usize = 4;

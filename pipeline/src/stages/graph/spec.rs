@@ -12,6 +12,15 @@ pub enum Style {
     Stateful,
 }
 
+impl Style {
+    /// The name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stateful => "stateful",
+        }
+    }
+}
+
 /// How matrices are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,6 +31,17 @@ pub enum Storage {
     Int8PerTensor,
     /// fp16.
     F16,
+}
+
+impl From<crate::stages::quantize::Quantization> for Storage {
+    fn from(quantization: crate::stages::quantize::Quantization) -> Self {
+        use crate::stages::quantize::Quantization;
+        match quantization {
+            Quantization::Int8 => Self::Int8,
+            Quantization::Int8PerTensor => Self::Int8PerTensor,
+            Quantization::F16 => Self::F16,
+        }
+    }
 }
 
 /// A deliberate fault, for tests that gates catch it.

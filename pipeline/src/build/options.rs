@@ -1,0 +1,73 @@
+//! What a build is asked to do.
+
+use std::path::PathBuf;
+
+use crate::gates::parity::ParityThresholds;
+use crate::stages::quantize::Quantization;
+use crate::topology::{LayerRange, Topology};
+
+/// What to build. Defaults are those of the command line.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// GGUF file, any file of a split one.
+    pub model: PathBuf,
+    /// Layers to build; all when absent.
+    pub layers: Option<LayerRange>,
+    /// How layers are cut into shards.
+    pub topology: Topology,
+    /// Tokens a pass verifies, T.
+    pub block: u32,
+    /// Other numbers of tokens that a pass can take, each as one more function over the same weights.
+    pub widths: Vec<u32>,
+    /// Positions the KV cache holds, S.
+    pub context: u32,
+    /// How weights are stored.
+    pub quantization: Quantization,
+    /// Tokens whose embeddings the gates feed; chosen from the vocabulary when absent.
+    pub token_ids: Option<Vec<u32>>,
+    /// What the parity gate demands.
+    pub parity: ParityThresholds,
+    /// A deliberate fault that the gates must catch. Nothing but tests sets it.
+    pub fault: Option<Fault>,
+}
+
+/// The default of `--block`.
+pub const DEFAULT_BLOCK: u32 = 4;
+/// The default of `--context`.
+pub const DEFAULT_CONTEXT: u32 = 2048;
+
+/// A deliberate fault in the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The attention output is reshaped without being permuted first, which mixes token positions into channels.
+    NoPermute,
+    /// The whole head is rotated, whatever the model says.
+    RopeHeadDim,
+}
+
+impl BuildOptions {
+    /// A build of every layer of `model`, with defaults.
+    pub fn new(model: PathBuf) -> Self {
+        Self {
+            model,
+            layers: None,
+            topology: Topology::Auto,
+            block: DEFAULT_BLOCK,
+            widths: vec![1],
+            context: DEFAULT_CONTEXT,
+            quantization: Quantization::Int8,
+            token_ids: None,
+            parity: ParityThresholds::default(),
+            fault: None,
+        }
+    }
+
+    /// Every number of tokens that a pass can take, smallest first; `block` is one of them.
+    pub fn all_widths(&self) -> Vec<u32> {
+        let mut widths = self.widths.clone();
+        widths.push(self.block);
+        widths.sort_unstable();
+        widths.dedup();
+        widths
+    }
+}

@@ -1,0 +1,142 @@
+//! The project file, `anepipe.toml`: defaults for the command line, and what a model's gates look at.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::gates::parity::ParityThresholds;
+use crate::stages::quantize::Quantization;
+
+/// A project file. Every part is optional; unknown keys are errors, because a misspelt threshold must not be silence.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[model]`
+    pub model: ModelConfig,
+    /// `[build]`
+    pub build: BuildConfig,
+    /// `[gates]`
+    pub gates: GatesConfig,
+    /// `[python]`
+    pub python: PythonConfig,
+}
+
+/// `[model]`: what is built.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// GGUF file, relative to the project file.
+    pub path: Option<PathBuf>,
+}
+
+/// `[build]`: how it is built. Each key is the default of the option of the same name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuildConfig {
+    /// Half-open range of layers, as in `0..32`.
+    pub layers: Option<String>,
+    /// Layers per shard, as in `20+4+6+2`, or `auto`.
+    pub topology: Option<String>,
+    /// Tokens a pass verifies.
+    pub block: Option<u32>,
+    /// Other numbers of tokens that a pass can take.
+    pub widths: Option<Vec<u32>>,
+    /// Positions the KV cache holds.
+    pub context: Option<u32>,
+    /// How weights are stored.
+    pub quantize: Option<Quantization>,
+    /// Where the bundle goes, relative to the project file.
+    pub out: Option<PathBuf>,
+}
+
+/// `[gates]`: what the gates look at, and what they demand.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatesConfig {
+    /// Tokens whose embeddings the parity gate feeds, for `[model]`'s model.
+    pub token_ids: Option<Vec<u32>>,
+    /// `[gates.parity]`: thresholds.
+    pub parity: ParityThresholds,
+}
+
+/// `[python]`: which Python environment holds coremltools.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PythonConfig {
+    /// Virtual environment, relative to the project file.
+    pub venv: Option<PathBuf>,
+}
+
+/// A project file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("reading the project file: {0}")]
+    Read(#[from] std::io::Error),
+    /// It is not TOML, or a key is unknown or of the wrong type.
+    #[error("reading the project file {}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads `path`. Relative paths inside become relative to its folder. A file that is not there is an empty one.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = match fs_err::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for inner in
+            [&mut config.model.path, &mut config.build.out, &mut config.python.venv].into_iter().flatten()
+        {
+            *inner = folder.join(&*inner);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("anepipe.toml");
+        std::fs::write(&path, text).expect("a written file");
+        let config = Config::read(&path)?;
+        assert!(config.model.path.as_ref().is_none_or(|model| model.starts_with(folder.path())));
+        Ok(config)
+    }
+
+    #[test]
+    fn an_absent_file_is_an_empty_one() {
+        let config = Config::read(Path::new("/nonexistent/anepipe.toml")).expect("defaults");
+        assert_eq!(config.model.path, None);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = read(
+            "[model]\npath = 'm.gguf'\n[build]\nlayers = '0..2'\ntopology = '1+1'\nblock = 4\ncontext = 256\n\
+             quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[python]\nvenv = '.venv'\n",
+        )
+        .expect("a valid file");
+        assert!(config.model.path.expect("a path").ends_with("m.gguf"));
+        assert_eq!(config.build.quantize, Some(Quantization::Int8PerTensor));
+        assert_eq!(config.gates.token_ids, Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_that_names_it_and_its_line() {
+        let error = read("[build]\nblok = 4\n").expect_err("an unknown key").to_string();
+        assert!(error.contains("blok") && error.contains("line 2"), "{error}");
+    }
+}

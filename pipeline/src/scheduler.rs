@@ -1,0 +1,319 @@
+//! Brings every action of a graph up to date, in parallel, running only what the store does not have.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anepipe_artifacts::{ActionRecord, Artifact, Digest, Key, KeyManifest, Reason, Store};
+
+use crate::action::{Action, ActionGraph, Input, Job};
+use crate::error::StageError;
+use crate::event::{ActionId, Event, Events, Outcome};
+
+/// What to do with the rest of the graph after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepGoing {
+    /// Start nothing more.
+    #[default]
+    Never,
+    /// Go on with all that does not depend on the failure.
+    Dependents,
+    /// As `Dependents`, and a gate that did not pass stops nothing but the ship.
+    Always,
+}
+
+/// How to run a graph.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Actions at once; at least 1.
+    pub jobs: usize,
+    /// What a failure stops.
+    pub keep_going: KeepGoing,
+    /// Run everything, whatever the store has.
+    pub force: bool,
+}
+
+/// How one action ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// What it gave, by name; empty unless it ran or was cached (a gate that did not pass gives its report).
+    pub outputs: BTreeMap<String, Artifact>,
+    /// What went wrong.
+    pub error: Option<StageError>,
+}
+
+/// What is known of an action.
+enum Status {
+    Waiting,
+    Running,
+    Ended(Ended),
+}
+
+/// The scheduler's shared state.
+struct Progress {
+    status: Vec<Status>,
+    /// Set after a failure under [`KeepGoing::Never`].
+    stopping: bool,
+}
+
+struct Scheduler<'run, 'graph> {
+    graph: &'run ActionGraph<'graph>,
+    store: &'run Store,
+    events: &'run Events,
+    options: Options,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+/// Runs `graph` and says how each action ended, by position.
+pub fn run(graph: &ActionGraph<'_>, store: &Store, events: &Events, options: Options) -> Vec<Ended> {
+    let status = graph.actions().iter().map(|_| Status::Waiting).collect();
+    let scheduler = Scheduler {
+        graph,
+        store,
+        events,
+        options,
+        progress: Mutex::new(Progress { status, stopping: false }),
+        changed: Condvar::new(),
+    };
+    events.emit(Event::Planned { actions: graph.labels() });
+    std::thread::scope(|scope| {
+        for _ in 1..options.jobs {
+            scope.spawn(|| scheduler.work());
+        }
+        scheduler.work();
+    });
+    let progress = scheduler.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ended = progress.status.into_iter().map(|status| match status {
+        Status::Ended(ended) => ended,
+        Status::Waiting | Status::Running => {
+            skipped("the scheduler lost track of it; this is a bug in anepipe".to_owned())
+        }
+    });
+    ended.collect()
+}
+
+fn skipped(why: String) -> Ended {
+    Ended { outcome: Outcome::Skipped, outputs: BTreeMap::new(), error: Some(StageError::Skipped(why)) }
+}
+
+/// What a worker finds to do.
+enum Next {
+    Run(ActionId, BTreeMap<String, Artifact>),
+    Skip(ActionId, String),
+    Wait,
+    Done,
+}
+
+impl Scheduler<'_, '_> {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One worker: takes the first action that can start until none is left.
+    fn work(&self) {
+        let mut progress = self.lock();
+        loop {
+            match self.next(&progress) {
+                Next::Run(id, inputs) => {
+                    progress.status[id.0] = Status::Running;
+                    drop(progress);
+                    let ended = self.bring_up_to_date(id, &inputs);
+                    progress = self.lock();
+                    if ended.outcome == Outcome::Failed && self.options.keep_going == KeepGoing::Never {
+                        progress.stopping = true;
+                    }
+                    progress.status[id.0] = Status::Ended(ended);
+                    self.changed.notify_all();
+                }
+                Next::Skip(id, why) => {
+                    progress.status[id.0] = Status::Ended(skipped(why.clone()));
+                    self.finished(id, Outcome::Skipped, None, 0.0, Some(why));
+                    self.changed.notify_all();
+                }
+                Next::Wait => progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
+                Next::Done => return,
+            }
+        }
+    }
+
+    fn next(&self, progress: &Progress) -> Next {
+        let mut waiting = false;
+        for (position, action) in self.graph.actions().iter().enumerate() {
+            if !matches!(progress.status[position], Status::Waiting) {
+                continue;
+            }
+            let id = ActionId(position);
+            if progress.stopping {
+                return Next::Skip(id, "the build stopped at its first failure".to_owned());
+            }
+            match self.inputs_of(action, progress) {
+                Ok(Some(inputs)) => return Next::Run(id, inputs),
+                Ok(None) => waiting = true,
+                Err(why) => return Next::Skip(id, why),
+            }
+        }
+        if waiting { Next::Wait } else { Next::Done }
+    }
+
+    /// The stored inputs of an action; `None` while something it needs has not ended, an error once it cannot start.
+    fn inputs_of(
+        &self,
+        action: &Action<'_>,
+        progress: &Progress,
+    ) -> Result<Option<BTreeMap<String, Artifact>>, String> {
+        for need in action.needs() {
+            let Some(Status::Ended(ended)) = progress.status.get(need.0) else { return Ok(None) };
+            let judged = action.gates.contains(&need);
+            let forgiven = self.options.keep_going == KeepGoing::Always && !action.label.stage.needs_gates();
+            match ended.outcome {
+                Outcome::Ran | Outcome::Cached => {}
+                Outcome::Failed if judged && forgiven && !ended.outputs.is_empty() => {}
+                Outcome::Failed | Outcome::Skipped => {
+                    let name = self.graph.actions().get(need.0).map(|needed| needed.label.to_string());
+                    return Err(format!("it needs {}", name.unwrap_or_default()));
+                }
+            }
+        }
+        let mut inputs = BTreeMap::new();
+        for (name, input) in &action.inputs {
+            if let Input::Output { action: from, name: output } = input {
+                let Some(Status::Ended(ended)) = progress.status.get(from.0) else { return Ok(None) };
+                let artifact =
+                    ended.outputs.get(*output).ok_or_else(|| format!("no stage gave it {output}"))?;
+                inputs.insert(name.clone(), *artifact);
+            }
+        }
+        Ok(Some(inputs))
+    }
+
+    /// Looks the action up and runs it on a miss.
+    fn bring_up_to_date(&self, id: ActionId, inputs: &BTreeMap<String, Artifact>) -> Ended {
+        let Some(action) = self.graph.actions().get(id.0) else {
+            return skipped("no such action".to_owned());
+        };
+        let manifest = action.manifest(digests(action, inputs));
+        let key = manifest.key();
+        let began = Instant::now();
+        let (outcome, result) = match self.lookup(&key) {
+            Ok(Some(outputs)) => (Outcome::Cached, Ok(outputs)),
+            Ok(None) => {
+                let reasons = self.reasons(action, &manifest);
+                self.events.emit(Event::Started { action: id, reasons });
+                (Outcome::Ran, self.execute(id, action, inputs, &manifest))
+            }
+            Err(error) => (Outcome::Failed, Err(error)),
+        };
+        let ended = match result {
+            Ok(outputs) => self.judge(action, outcome, outputs),
+            Err(error) => failed(BTreeMap::new(), error),
+        };
+        let seconds = if outcome == Outcome::Cached { 0.0 } else { began.elapsed().as_secs_f64() };
+        self.finished(id, ended.outcome, Some(key), seconds, ended.error.as_ref().map(ToString::to_string));
+        ended
+    }
+
+    /// The stored outputs of `key`.
+    fn lookup(&self, key: &Key) -> Result<Option<BTreeMap<String, Artifact>>, StageError> {
+        if self.options.force {
+            return Ok(None);
+        }
+        Ok(self.store.lookup(key)?.map(|record| record.outputs))
+    }
+
+    /// Why an action that the store does not have must run.
+    fn reasons(&self, action: &Action<'_>, manifest: &KeyManifest) -> Vec<Reason> {
+        if self.options.force {
+            return vec![Reason::Forced];
+        }
+        // Reasons are for people: an index that cannot be read must not stop the build.
+        match self.store.last_run(action.label.stage.name(), &action.label.subject) {
+            Ok(Some(last)) => anepipe_artifacts::explain(&last.key_manifest, &manifest.to_value()),
+            Ok(None) | Err(_) => vec![Reason::Missing],
+        }
+    }
+
+    /// Runs the action and records what it gave.
+    fn execute(
+        &self,
+        id: ActionId,
+        action: &Action<'_>,
+        inputs: &BTreeMap<String, Artifact>,
+        manifest: &KeyManifest,
+    ) -> Result<BTreeMap<String, Artifact>, StageError> {
+        let began = Instant::now();
+        let scratch = self.store.scratch(action.label.stage.name())?;
+        let mut job = Job::new(self.store, scratch, inputs, self.events.meter(id));
+        catch_unwind(AssertUnwindSafe(|| (action.run)(&mut job))).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what =
+                what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
+            Err(StageError::Internal(what.to_owned()))
+        })?;
+        let outputs = job.into_outputs();
+        let record = ActionRecord::new(manifest, &action.label.subject, outputs.clone(), began.elapsed());
+        self.store.record(&manifest.key(), &record)?;
+        Ok(outputs)
+    }
+
+    /// Turns a gate's report into its outcome; every other stage stays as it is.
+    fn judge(&self, action: &Action<'_>, outcome: Outcome, outputs: BTreeMap<String, Artifact>) -> Ended {
+        if !action.label.stage.is_gate() {
+            return Ended { outcome, outputs, error: None };
+        }
+        match self.verdict(&outputs) {
+            Ok(Verdict { pass: true, .. }) => Ended { outcome, outputs, error: None },
+            Ok(Verdict { reason, .. }) => {
+                let reason = reason.unwrap_or_else(|| "its report says that it did not pass".to_owned());
+                failed(outputs, StageError::Gate { stage: action.label.stage, reason })
+            }
+            Err(error) => failed(BTreeMap::new(), error),
+        }
+    }
+
+    fn verdict(&self, outputs: &BTreeMap<String, Artifact>) -> Result<Verdict, StageError> {
+        let report =
+            outputs.get("report").ok_or_else(|| StageError::Internal("a gate gave no report".to_owned()))?;
+        let bytes = self.store.read(report)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| StageError::Internal(format!("a gate's report is unreadable: {error}")))
+    }
+
+    fn finished(
+        &self,
+        action: ActionId,
+        outcome: Outcome,
+        key: Option<Key>,
+        seconds: f64,
+        error: Option<String>,
+    ) {
+        let key = key.map(|key| key.to_string());
+        self.events.emit(Event::Finished { action, outcome, key, seconds, error });
+    }
+}
+
+/// What every gate's report says besides its figures.
+#[derive(serde::Deserialize)]
+struct Verdict {
+    pass: bool,
+    reason: Option<String>,
+}
+
+fn failed(outputs: BTreeMap<String, Artifact>, error: StageError) -> Ended {
+    Ended { outcome: Outcome::Failed, outputs, error: Some(error) }
+}
+
+/// The digest of every input, stored or not.
+pub(crate) fn digests<'a>(
+    action: &'a Action<'_>,
+    stored: &'a BTreeMap<String, Artifact>,
+) -> impl Iterator<Item = (String, Digest)> + 'a {
+    let external = action.inputs.iter().filter_map(|(name, input)| match input {
+        Input::External(digest) => Some((name.clone(), *digest)),
+        Input::Output { .. } => None,
+    });
+    external.chain(stored.iter().map(|(name, artifact)| (name.clone(), *artifact.digest())))
+}

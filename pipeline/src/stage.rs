@@ -1,0 +1,80 @@
+//! The kinds of work a build is made of.
+
+use serde::Serialize;
+
+/// A stage. Its name stands in keys, events and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// GGUF metadata → `contract.json`.
+    Contract,
+    /// One layer's tensors → safetensors.
+    Extract,
+    /// A shard shape → a program without weights.
+    Graph,
+    /// Extracted weights → weights as the program stores them.
+    Quantize,
+    /// A program and its weights → `.mlpackage`.
+    Convert,
+    /// `.mlpackage` → `.mlmodelc`.
+    Compile,
+    /// A compiled shard → proof that it computes each token on its own.
+    Parity,
+    /// Everything that passed → the bundle.
+    Ship,
+}
+
+impl Stage {
+    /// The name in keys, events and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Contract => "contract",
+            Self::Extract => "extract",
+            Self::Graph => "graph",
+            Self::Quantize => "quantize",
+            Self::Convert => "convert",
+            Self::Compile => "compile",
+            Self::Parity => "parity",
+            Self::Ship => "ship",
+        }
+    }
+
+    /// The version of the stage's code. Raise it whenever the same inputs may give other outputs: it is part of every
+    /// key, so the stage runs again everywhere.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Contract
+            | Self::Extract
+            | Self::Graph
+            | Self::Quantize
+            | Self::Convert
+            | Self::Compile
+            | Self::Parity
+            | Self::Ship => 1,
+        }
+    }
+
+    /// Whether the stage judges: its `report` output says `"pass": false` when what it looked at must not ship.
+    pub fn is_gate(self) -> bool {
+        matches!(self, Self::Parity)
+    }
+}
+
+impl Stage {
+    /// Whether nothing may ever excuse a gate that did not pass before this stage.
+    pub fn needs_gates(self) -> bool {
+        matches!(self, Self::Ship)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_serialized_by_its_name() {
+        for stage in [Stage::Contract, Stage::Extract, Stage::Quantize, Stage::Parity, Stage::Ship] {
+            assert_eq!(serde_json::to_value(stage).expect("a name"), stage.name());
+        }
+    }
+}

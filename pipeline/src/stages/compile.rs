@@ -1,0 +1,18 @@
+//! `.mlpackage` → `.mlmodelc`, by the portable compiler.
+
+use std::path::Path;
+
+use anepipe_mil::compile::{CompileError, CompileOptions, WeightPlacement, compile};
+
+/// The compiler's name in keys and manifests.
+pub const COMPILER: &str = "anepipe-mil";
+
+/// Compiles a stored package. Its weights are linked, not copied: stored files are never written again.
+pub fn run(package: &Path, out: &Path) -> Result<(), CompileError> {
+    compile(
+        package,
+        out,
+        &CompileOptions { weights: WeightPlacement::HardLink, ..CompileOptions::default() },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Rounding to fp16.
+
+use half::f16;
+
+/// The one NaN that arithmetic writes. Operations that only move elements keep whatever NaN they move.
+pub const NAN: f16 = f16::from_bits(0x7e00);
+
+/// Rounds to the nearest fp16, ties to even; subnormals are kept, overflow gives infinity, any NaN gives [`NAN`].
+pub fn round(value: f32) -> f16 {
+    if value.is_nan() { NAN } else { f16::from_f32(value) }
+}
+
+/// Whether the element is a number: neither infinity nor NaN.
+pub fn is_finite(value: f16) -> bool {
+    magnitude_bits(value) < 0x7c00
+}
+
+/// The bits without the sign. Their order is the order of magnitudes; infinity is `0x7c00` and NaN lies above.
+pub fn magnitude_bits(value: f16) -> u16 {
+    value.to_bits() & 0x7fff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nearest fp16 by exhaustion over the finite ones and the two values the rounding treats as ±65536.
+    fn nearest(value: f64) -> u16 {
+        let magnitude = value.abs();
+        let sign = if value.is_sign_negative() { 0x8000 } else { 0 };
+        let exact = |bits: u16| if bits == 0x7c00 { 65536.0 } else { f16::from_bits(bits).to_f64() };
+        let below = (0..=0x7c00u16).collect::<Vec<_>>().partition_point(|&bits| exact(bits) <= magnitude);
+        let below = (below.max(1) - 1) as u16;
+        if below == 0x7c00 {
+            return sign | 0x7c00;
+        }
+        let (low, high) = (magnitude - exact(below), exact(below + 1) - magnitude);
+        sign | if low < high || (low == high && below.is_multiple_of(2)) { below } else { below + 1 }
+    }
+
+    #[test]
+    fn rounds_to_nearest_even_subnormals_and_overflow_included() {
+        let cases = [
+            0.0,
+            -0.0,
+            1.0,
+            65504.0,
+            65519.9,
+            65520.0,
+            70000.0,
+            -65520.0,
+            5.96e-8,
+            2.98e-8,
+            2.99e-8,
+            8.9e-8,
+            6.1e-5,
+            1.000_488_3,
+            1.001_464_8,
+            -3.05e-5,
+            1e-30,
+            f32::INFINITY,
+        ];
+        for value in cases {
+            assert_eq!(round(value).to_bits(), nearest(f64::from(value)), "{value}");
+        }
+    }
+
+    #[test]
+    fn every_nan_becomes_the_one_nan() {
+        for bits in [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0xffff_ffff] {
+            assert_eq!(round(f32::from_bits(bits)).to_bits(), 0x7e00);
+        }
+    }
+
+    #[test]
+    fn every_fp16_survives_the_way_to_fp32_and_back() {
+        for bits in 0..=u16::MAX {
+            let value = f16::from_bits(bits);
+            if !value.is_nan() {
+                assert_eq!(round(value.to_f32()).to_bits(), bits);
+            }
+        }
+    }
+}

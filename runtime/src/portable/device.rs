@@ -1,0 +1,67 @@
+//! The device itself: how shards are executed.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use super::kernel::Isa;
+use super::shard::PortableShard;
+use super::threads::Threads;
+use crate::device::{Device, Shard};
+use crate::error::RuntimeError;
+
+/// What runs a shard. Both give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executor {
+    /// Kernels, planned when a shard is loaded.
+    Plan,
+    /// One operation after the other, one scalar at a time: thousands of times slower, and easy to check by reading.
+    Interpreter,
+}
+
+/// Runs compiled shards on any CPU.
+#[derive(Debug, Clone)]
+pub struct PortableDevice {
+    executor: Executor,
+    isa: Isa,
+    threads: Threads,
+}
+
+impl PortableDevice {
+    /// A device that uses every core and the best instructions this machine has.
+    pub fn new() -> Self {
+        Self { executor: Executor::Plan, isa: Isa::best(), threads: Threads::all() }
+    }
+
+    /// The same device with another executor.
+    #[must_use]
+    pub fn with_executor(self, executor: Executor) -> Self {
+        Self { executor, ..self }
+    }
+
+    /// The same device with other instructions.
+    #[must_use]
+    pub fn with_isa(self, isa: Isa) -> Self {
+        Self { isa, ..self }
+    }
+
+    /// The same device with a number of threads of its own.
+    pub fn with_threads(self, count: NonZeroUsize) -> Result<Self, RuntimeError> {
+        Ok(Self { threads: Threads::new(count)?, ..self })
+    }
+}
+
+impl Default for PortableDevice {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Device for PortableDevice {
+    fn name(&self) -> &'static str {
+        "portable"
+    }
+
+    fn load(&self, model: &Path, function: Option<&str>) -> Result<Box<dyn Shard>, RuntimeError> {
+        Ok(Box::new(PortableShard::load(model, function, self.executor, self.isa, &self.threads)?))
+    }
+}

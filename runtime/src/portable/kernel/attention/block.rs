@@ -1,0 +1,167 @@
+//! The arithmetic of attention over the visited blocks.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::{BLOCK, Head, Rows, Scratch};
+use crate::portable::arith::elementary::exp;
+use crate::portable::arith::lanes::{LANES, fold};
+use crate::portable::kernel::Isa;
+use crate::portable::kernel::elementwise::narrow;
+use crate::portable::kernel::isa::for_each_isa;
+
+/// The score of a position that is not there: it takes no part in the maximum, and its power is +0.
+const ABSENT: f32 = f32::NEG_INFINITY;
+
+/// Widens the queries.
+pub(super) fn load_queries(head: &Head<'_>, scratch: &mut Scratch) {
+    widen(head.queries, head.width, &mut scratch.queries);
+}
+
+/// Widens rows of `width` and pads each with zeros to whole lanes.
+fn widen(rows: &[f16], width: usize, out: &mut Vec<f32>) {
+    let padded = width.next_multiple_of(LANES);
+    out.clear();
+    out.resize(rows.len() / width * padded, 0.0);
+    for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(padded)) {
+        row.convert_to_f32_slice(&mut out[..width]);
+    }
+}
+
+fn rows_of(rows: Rows<'_>, block: u32, width: usize) -> &[f16] {
+    let start = block as usize * BLOCK * width;
+    &rows.elements[start..(start + BLOCK * width).min(rows.elements.len())]
+}
+
+/// Scores of every query with every position of the visited blocks.
+pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
+    let Scratch { blocks, queries, rows, scores, .. } = scratch;
+    let padded = head.width.next_multiple_of(LANES);
+    let count = queries.len() / padded;
+    scores.clear();
+    scores.resize(count * blocks.len() * BLOCK, ABSENT);
+    let context = head.context();
+    for (index, &block) in blocks.iter().enumerate() {
+        widen(rows_of(head.keys, block, head.width), head.width, rows);
+        let present = rows.len() / padded;
+        for (query, elements) in queries.chunks_exact(padded).enumerate() {
+            let mask = &head.mask[query % head.slots() * context..][block as usize * BLOCK..][..present];
+            let mut values = [0f32; BLOCK];
+            dots(isa, elements, rows, &mut values);
+            let values = &mut values[..present];
+            to_half(isa, values);
+            if let Some(scale) = head.scale {
+                for value in values.iter_mut() {
+                    *value *= scale.to_f32();
+                }
+                to_half(isa, values);
+            }
+            values.iter_mut().zip(mask).for_each(|(value, mask)| *value += mask.to_f32());
+            to_half(isa, values);
+            let at = (query * blocks.len() + index) * BLOCK;
+            scores[at..at + present].copy_from_slice(values);
+        }
+    }
+}
+
+/// Rounds to fp16 and widens again.
+fn to_half(isa: Isa, values: &mut [f32]) {
+    let mut halves = [f16::ZERO; BLOCK];
+    let halves = &mut halves[..values.len()];
+    narrow(isa, values, halves);
+    halves.convert_to_f32_slice(values);
+}
+
+/// Softmax of each query's scores over the visited positions, rounded to fp16.
+pub(super) fn softmax(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
+    let count = head.queries.len() / head.width;
+    let length = scratch.blocks.len() * BLOCK;
+    for query in 0..count {
+        let largest = Head::best(scratch, query);
+        let scores = &mut scratch.scores[query * length..(query + 1) * length];
+        weights(isa, largest, scores);
+        scores.chunks_exact_mut(BLOCK).for_each(|values| to_half(isa, values));
+    }
+}
+
+/// Sums of the values by weight.
+pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mut [f16]) {
+    let Scratch { blocks, rows, scores, sums, .. } = scratch;
+    let padded = head.width.next_multiple_of(LANES);
+    let count = head.queries.len() / head.width;
+    sums.clear();
+    sums.resize(count * LANES * padded, 0.0);
+    for (index, &block) in blocks.iter().enumerate() {
+        widen(rows_of(head.values, block, head.width), head.width, rows);
+        let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(head.context());
+        let finite = head.values.largest[range].iter().all(|&largest| largest < 0x7c00);
+        for (query, sums) in sums.chunks_exact_mut(LANES * padded).enumerate() {
+            let weights = &scores[(query * blocks.len() + index) * BLOCK..][..BLOCK];
+            add_weighted(isa, weights, rows, padded, finite, sums);
+        }
+    }
+    for (sums, out) in sums.chunks_exact_mut(LANES * padded).zip(out.chunks_exact_mut(head.width)) {
+        fold_rows(isa, padded, sums);
+        narrow(isa, &mut sums[..head.width], out);
+    }
+}
+
+for_each_isa! {
+    /// The dot products of a query with each row of a block.
+    fn dots(query: &[f32], rows: &[f32], out: &mut [f32; BLOCK]) {
+        let (query, _) = query.as_chunks::<LANES>();
+        let (rows, _) = rows.as_chunks::<LANES>();
+        for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
+            let mut lanes = [0f32; LANES];
+            for (q, k) in query.iter().zip(row) {
+                for lane in 0..LANES {
+                    lanes[lane] += q[lane] * k[lane];
+                }
+            }
+            *out = fold(lanes);
+        }
+    }
+}
+
+for_each_isa! {
+    /// From scores to weights; a whole number of blocks.
+    fn weights(largest: f32, scores: &mut [f32]) {
+        let (blocks, _) = scores.as_chunks_mut::<BLOCK>();
+        let mut lanes = [0f32; LANES];
+        for block in blocks.iter_mut() {
+            for lane in 0..LANES {
+                block[lane] = exp(block[lane] - largest);
+                lanes[lane] += block[lane];
+            }
+        }
+        let sum = fold(lanes);
+        for block in blocks {
+            for weight in block {
+                *weight /= sum;
+            }
+        }
+    }
+}
+
+for_each_isa! {
+    /// Adds each row of a block, weighted, to its lane's sums. A weight of zero is passed over if that is the same.
+    fn add_weighted(weights: &[f32], rows: &[f32], width: usize, finite: bool, sums: &mut [f32]) {
+        let lanes = sums.chunks_exact_mut(width).zip(rows.chunks_exact(width));
+        for (&weight, (sums, row)) in weights.iter().zip(lanes) {
+            if weight == 0.0 && finite {
+                continue;
+            }
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+        }
+    }
+}
+
+for_each_isa! {
+    /// Folds sixteen rows of `width` sums into the first.
+    fn fold_rows(width: usize, sums: &mut [f32]) {
+        for half in [8, 4, 2, 1] {
+            let (low, high) = sums[..2 * half * width].split_at_mut(half * width);
+            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! 30-bit activations as four balanced base-256 digits, for instruction sets that multiply bytes.
+//!
+//! The lowest digit is zero for every element above about 2⁻¹¹ of its column's largest, so it is kept apart, with a
+//! list of the blocks in which some element of the column has it.
+
+use super::GROUP;
+
+/// Elements that are multiplied in one step.
+pub(super) const BLOCK: usize = 64;
+
+/// Digits that every block has: all but the lowest.
+pub(super) const DENSE: usize = 3;
+
+/// One digit of 64 elements.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Block(pub(super) [i8; BLOCK]);
+
+const ZERO: Block = Block([0; BLOCK]);
+
+/// What the lowest digits of one column are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lowest {
+    /// Every block of the column, the last padded with zeros.
+    pub(super) blocks: Vec<Block>,
+    /// Those that are not zero, ascending.
+    pub(super) used: Vec<u32>,
+}
+
+/// The digits of several columns.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Digits {
+    count: usize,
+    length: usize,
+    /// Per group of columns, per block, per column of the group: digits 1, 2 and 3.
+    dense: Vec<[Block; DENSE]>,
+    /// Digit 0, per column.
+    lowest: Vec<Lowest>,
+    /// −128 · Σ digit, per column, for digits 0 to 3.
+    corrections: Vec<[i32; 4]>,
+}
+
+/// The digits of one group of columns.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    /// Elements of a column.
+    pub(super) length: usize,
+    /// Per block, per column.
+    pub(super) dense: &'a [[Block; DENSE]],
+    /// Per column.
+    pub(super) lowest: &'a [Lowest],
+    /// Per column, what takes the weights' offset of 128 off each digit's sum.
+    pub(super) corrections: &'a [[i32; 4]],
+}
+
+impl Digits {
+    pub(super) fn start(&mut self, count: usize, length: usize) {
+        (self.count, self.length) = (count, length);
+        let blocks = length.div_ceil(BLOCK);
+        self.dense.clear();
+        self.dense.resize(count * blocks, [ZERO; DENSE]);
+        self.corrections.clear();
+        self.corrections.resize(count, [0; 4]);
+        if self.lowest.len() < count {
+            self.lowest.resize(count, Lowest::default());
+        }
+        for lowest in &mut self.lowest {
+            lowest.blocks.clear();
+            lowest.blocks.resize(blocks, ZERO);
+            lowest.used.clear();
+            lowest.used.reserve(blocks);
+        }
+    }
+
+    pub(super) fn store(&mut self, column: usize, integers: &[i32]) {
+        let (start, count) = self.place(column / GROUP);
+        let dense = self.dense[start..].iter_mut().skip(column % GROUP).step_by(count);
+        let lowest = &mut self.lowest[column];
+        let mut sums = [0i32; 4];
+        for (block, (integers, dense)) in integers.chunks(BLOCK).zip(dense).enumerate() {
+            let mut q = [0i32; BLOCK];
+            q[..integers.len()].copy_from_slice(integers);
+            let low = &mut lowest.blocks[block];
+            for (digits, sum) in std::iter::once(low).chain(dense).zip(&mut sums) {
+                for (digit, q) in digits.0.iter_mut().zip(&mut q) {
+                    *digit = *q as i8;
+                    *q = (*q + 128) >> 8;
+                }
+                *sum += digits.0.iter().map(|&digit| i32::from(digit)).sum::<i32>();
+            }
+            if lowest.blocks[block].0 != ZERO.0 {
+                lowest.used.push(block as u32);
+            }
+        }
+        self.corrections[column] = sums.map(|sum| -128 * sum);
+    }
+
+    pub(super) fn group(&self, group: usize) -> Group<'_> {
+        let (start, count) = self.place(group);
+        let columns = group * GROUP..group * GROUP + count;
+        Group {
+            length: self.length,
+            dense: &self.dense[start..start + count * self.length.div_ceil(BLOCK)],
+            lowest: &self.lowest[columns.clone()],
+            corrections: &self.corrections[columns],
+        }
+    }
+
+    /// Where a group starts, and how many columns it has.
+    fn place(&self, group: usize) -> (usize, usize) {
+        let first = group * GROUP;
+        (first * self.length.div_ceil(BLOCK), (self.count - first).min(GROUP))
+    }
+}

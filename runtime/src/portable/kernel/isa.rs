@@ -1,0 +1,129 @@
+//! Which instructions kernels may use, decided when the program runs.
+
+use std::fmt;
+
+/// A set of instructions that this machine has. There is no way to make one that it lacks, so a kernel that is handed
+/// an `Isa` may call functions compiled for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Level);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// What the compiler may assume anywhere.
+    Baseline,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL and VNNI, with everything of [`Level::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The slowest set, which every machine has.
+    pub const BASELINE: Self = Self(Level::Baseline);
+
+    /// Every set this machine has, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut sets = vec![Self::BASELINE];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            sets.push(Self(Level::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                sets.push(Self(Level::Avx512));
+            }
+        }
+        sets
+    }
+
+    /// The fastest set this machine has.
+    pub fn best() -> Self {
+        Self::available().last().copied().unwrap_or(Self::BASELINE)
+    }
+
+    /// The set called `name` (see [`Isa::name`]), if this machine has it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// `baseline`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+        }
+    }
+
+    pub(super) fn level(self) -> Level {
+        self.0
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Compiles a function once per instruction set and takes the [`Isa`] as an additional first argument.
+///
+/// The body is ordinary safe code that the compiler vectorizes as far as each set allows. It never fuses or reorders
+/// floating-point operations by itself, so all versions give the same bits.
+macro_rules! for_each_isa {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::portable::kernel::Isa, $($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn avx2($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+                fn avx512($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+                match isa.level() {
+                    // SAFETY: an `Isa` of this level exists only where the features were detected.
+                    $crate::portable::kernel::isa::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::portable::kernel::isa::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::portable::kernel::isa::Level::Baseline => {}
+                }
+            }
+            let _ = isa;
+            body($($arg),*);
+        }
+    };
+}
+pub(crate) use for_each_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_set_is_found_by_its_name() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::by_name(isa.name()), Some(isa));
+        }
+        assert_eq!(Isa::by_name("abacus"), None);
+        assert_eq!(Isa::best(), *Isa::available().last().unwrap());
+    }
+}

@@ -1,0 +1,16 @@
+//! Fast forms of the device's arithmetic.
+//!
+//! Every kernel gives the bits of its definition in [`super::arith`]; tests beside each hold the two together on every
+//! instruction set the machine has.
+
+pub mod attention;
+pub mod copy;
+pub mod elementwise;
+pub mod half_matrix;
+pub mod int8;
+pub mod isa;
+pub mod matmul;
+pub mod reduce;
+pub mod scatter;
+
+pub use isa::Isa;

@@ -1,0 +1,280 @@
+//! Finding what several operations amount to: cache updates in place, and attention.
+//!
+//! A pattern is taken only if nothing else sees its intermediate results, so that leaving them out changes nothing.
+
+use std::collections::HashMap;
+
+use half::f16;
+
+use crate::portable::arith::operator::Binary;
+use crate::portable::graph::{Graph, Op, StateId, ValueId};
+use crate::portable::kernel::attention::MAX_WIDTH;
+
+/// One or several operations of a graph, carried out at the place of the last.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    /// An operation as it stands: an index into the graph's nodes.
+    Node(usize),
+    /// `state = state · keep + write × new`.
+    Scatter(Scatter),
+    /// Attention of some heads; their results stand one after the other in `output`.
+    Attention(Attention),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scatter {
+    pub(super) state: StateId,
+    /// `[1, 1, context, 1]`.
+    pub(super) keep: ValueId,
+    /// `[1, 1, context, slots]`.
+    pub(super) write: ValueId,
+    /// `[1, heads, slots, width]`.
+    pub(super) new: ValueId,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    pub(super) heads: Vec<Head>,
+    /// `[1, 1, slots, context]`.
+    pub(super) mask: ValueId,
+    pub(super) scale: Option<f16>,
+    pub(super) slots: usize,
+    pub(super) context: usize,
+    pub(super) width: usize,
+    pub(super) output: ValueId,
+}
+
+/// One KV head with the query heads that share it.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    /// `[1, share, slots, width]`.
+    pub(super) queries: ValueId,
+    /// `[1, 1, context, width]`.
+    pub(super) keys: ValueId,
+    /// `[1, 1, context, width]`.
+    pub(super) values: ValueId,
+}
+
+impl Item {
+    /// The values it reads.
+    pub(super) fn operands(&self, graph: &Graph) -> Vec<ValueId> {
+        match self {
+            Self::Node(node) => graph.nodes[*node].op.operands(),
+            Self::Scatter(scatter) => vec![scatter.keep, scatter.write, scatter.new],
+            Self::Attention(attention) => {
+                let heads = attention.heads.iter().flat_map(|head| [head.queries, head.keys, head.values]);
+                heads.chain([attention.mask]).collect()
+            }
+        }
+    }
+
+    /// The value it computes.
+    pub(super) fn output(&self, graph: &Graph) -> Option<ValueId> {
+        match self {
+            Self::Node(node) => graph.nodes[*node].output,
+            Self::Scatter(_) => None,
+            Self::Attention(attention) => Some(attention.output),
+        }
+    }
+
+    /// The state it replaces or updates.
+    pub(super) fn written(&self, graph: &Graph) -> Option<StateId> {
+        match self {
+            Self::Node(node) => match graph.nodes[*node].op {
+                Op::WriteState(state, _) => Some(state),
+                _ => None,
+            },
+            Self::Scatter(scatter) => Some(scatter.state),
+            Self::Attention(_) => None,
+        }
+    }
+}
+
+/// The graph's operations, fused where a pattern fits.
+pub(super) fn fuse(graph: &Graph) -> Vec<Item> {
+    let index = Index::of(graph);
+    let mut replaced: HashMap<usize, Option<Item>> = HashMap::new();
+    for node in 0..graph.nodes.len() {
+        if let Some((scatter, parts)) = index.scatter(node) {
+            replaced.extend(parts.into_iter().map(|part| (part, None)));
+            replaced.insert(node, Some(Item::Scatter(scatter)));
+        }
+    }
+    for node in 0..graph.nodes.len() {
+        if let Some((attention, parts)) = index.joined_attention(node) {
+            replaced.extend(parts.into_iter().map(|part| (part, None)));
+            replaced.insert(node, Some(Item::Attention(attention)));
+        }
+    }
+    // Heads that no concatenation joins stand for themselves.
+    for node in 0..graph.nodes.len() {
+        if replaced.contains_key(&node) {
+            continue;
+        }
+        if let Some((attention, parts)) = index.attention(node) {
+            replaced.extend(parts.into_iter().map(|part| (part, None)));
+            replaced.insert(node, Some(Item::Attention(attention)));
+        }
+    }
+    (0..graph.nodes.len())
+        .filter_map(|node| replaced.remove(&node).unwrap_or(Some(Item::Node(node))))
+        .collect()
+}
+
+/// Who computes and who uses each value.
+struct Index<'a> {
+    graph: &'a Graph,
+    producers: HashMap<ValueId, usize>,
+    uses: HashMap<ValueId, usize>,
+}
+
+impl<'a> Index<'a> {
+    fn of(graph: &'a Graph) -> Self {
+        let mut producers = HashMap::new();
+        let mut uses = HashMap::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            producers.extend(node.output.map(|output| (output, index)));
+            for operand in node.op.operands() {
+                *uses.entry(operand).or_insert(0) += 1;
+            }
+        }
+        for &output in &graph.outputs {
+            *uses.entry(output).or_insert(0) += 1;
+        }
+        Self { graph, producers, uses }
+    }
+
+    /// The operation that computes `value`, if it is used once.
+    fn private(&self, value: ValueId) -> Option<(usize, &'a Op)> {
+        let &node = self.producers.get(&value)?;
+        (self.uses.get(&value) == Some(&1)).then_some((node, &self.graph.nodes[node].op))
+    }
+
+    /// The two operands of a private binary operation, in both orders.
+    fn operands(&self, value: ValueId, operator: Binary) -> Option<(usize, [(ValueId, ValueId); 2])> {
+        match self.private(value)? {
+            (node, &Op::Binary(found, x, y)) if found == operator => Some((node, [(x, y), (y, x)])),
+            _ => None,
+        }
+    }
+
+    /// `write_state(state, read_state(state) · keep + write × new)`, and the nodes it is made of.
+    fn scatter(&self, node: usize) -> Option<(Scatter, Vec<usize>)> {
+        let &Op::WriteState(state, data) = &self.graph.nodes[node].op else { return None };
+        let &[one, heads, context, width] = self.graph.states[state.0].shape.as_slice() else { return None };
+        let (sum, orders) = self.operands(data, Binary::Add)?;
+        orders.into_iter().find_map(|(kept, placed)| {
+            let (product, orders) = self.operands(kept, Binary::Mul)?;
+            let (placing, &Op::Matmul { x: write, y: new, transpose_x: false, transpose_y: false }) =
+                self.private(placed)?
+            else {
+                return None;
+            };
+            orders.into_iter().find_map(|(old, keep)| {
+                let (read, &Op::ReadState(from)) = self.private(old)? else { return None };
+                let untouched = !self.graph.nodes[read..node]
+                    .iter()
+                    .any(|other| matches!(other.op, Op::WriteState(written, _) if written == state));
+                let slots = *self.graph.shape(write).last()?;
+                let fits = one == 1
+                    && from == state
+                    && untouched
+                    && self.graph.shape(keep) == [1, 1, context, 1]
+                    && self.graph.shape(write) == [1, 1, context, slots]
+                    && self.graph.shape(new) == [1, heads, slots, width]
+                    && heads * context * slots * width > 0;
+                fits.then(|| (Scatter { state, keep, write, new }, vec![sum, product, placing, read]))
+            })
+        })
+    }
+
+    /// `softmax(scale · (q × kᵀ) + mask) × v` with all queries of one KV head, and the nodes it is made of.
+    fn attention(&self, node: usize) -> Option<(Attention, Vec<usize>)> {
+        let &Op::Matmul { x: weights, y: values, transpose_x: false, transpose_y: false } =
+            &self.graph.nodes[node].op
+        else {
+            return None;
+        };
+        let output = self.graph.nodes[node].output?;
+        let (softmax, &Op::Softmax { x: masked, axis: 3 }) = self.private(weights)? else { return None };
+        let (add, orders) = self.operands(masked, Binary::Add)?;
+        orders.into_iter().find_map(|(scores, mask)| {
+            let (scale, multiplied, product) = self.scaled(scores);
+            let (matmul, &Op::Matmul { x: queries, y: keys, transpose_x: false, transpose_y: true }) =
+                self.private(product)?
+            else {
+                return None;
+            };
+            let &[1, share, slots, width] = self.graph.shape(queries) else { return None };
+            let context = *self.graph.shape(keys).get(2)?;
+            let cached = [1, 1, context, width];
+            let fits = self.graph.shape(keys) == cached
+                && self.graph.shape(values) == cached
+                && self.graph.shape(mask) == [1, 1, slots, context]
+                && (1..=MAX_WIDTH).contains(&width)
+                && share * slots * context > 0
+                && self.in_a_state(keys)
+                && self.in_a_state(values);
+            let head = Head { queries, keys, values };
+            let attention = Attention { heads: vec![head], mask, scale, slots, context, width, output };
+            let parts = [Some(softmax), Some(add), multiplied, Some(matmul)];
+            fits.then(|| (attention, parts.into_iter().flatten().collect()))
+        })
+    }
+
+    /// Scores, and what they are multiplied with, if that is a positive finite constant.
+    fn scaled(&self, scores: ValueId) -> (Option<f16>, Option<usize>, ValueId) {
+        let found = self.operands(scores, Binary::Mul).and_then(|(node, orders)| {
+            orders.into_iter().find_map(|(product, scale)| {
+                let scale = self.graph.value(scale).constant.as_ref()?.half();
+                let &[scale] = scale.as_ref() else { return None };
+                (scale > f16::ZERO && scale.is_finite()).then_some((Some(scale), Some(node), product))
+            })
+        });
+        found.unwrap_or((None, None, scores))
+    }
+
+    /// Whether `value` is one head `[1, 1, context, width]` of a state `[1, heads, context, width]`, just as it was read.
+    fn in_a_state(&self, value: ValueId) -> bool {
+        let op = |value: ValueId| self.producers.get(&value).map(|&node| &self.graph.nodes[node].op);
+        match op(value) {
+            Some(Op::ReadState(_)) => true,
+            Some(Op::Slice { x, step, extents, .. }) => {
+                let whole = self.graph.shape(*x);
+                matches!(op(*x), Some(Op::ReadState(_)))
+                    && whole.len() == 4
+                    && extents[2..] == whole[2..]
+                    && step.iter().all(|&step| step == 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// A concatenation, along the heads, of heads that share mask and scale.
+    fn joined_attention(&self, node: usize) -> Option<(Attention, Vec<usize>)> {
+        let Op::Concat { values, axis: 1 } = &self.graph.nodes[node].op else { return None };
+        let output = self.graph.nodes[node].output?;
+        let mut joined: Option<(Attention, Vec<usize>)> = None;
+        for &value in values {
+            let (part, _) = self.private(value)?;
+            let (attention, mut parts) = self.attention(part)?;
+            parts.push(part);
+            match &mut joined {
+                None => joined = Some((Attention { output, ..attention }, parts)),
+                Some((all, all_parts)) => {
+                    let alike = all.mask == attention.mask
+                        && all.scale == attention.scale
+                        && self.graph.shape(all.heads[0].queries)
+                            == self.graph.shape(attention.heads[0].queries)
+                        && all.context == attention.context;
+                    if !alike {
+                        return None;
+                    }
+                    all.heads.extend(attention.heads);
+                    all_parts.extend(parts);
+                }
+            }
+        }
+        joined
+    }
+}

@@ -1,0 +1,308 @@
+//! The plan: what a graph comes to as a list of kernels, made once when a shard is loaded.
+//!
+//! It leaves out work that cannot change a bit (rows of a cache that stay, positions that a mask hides), keeps results
+//! in buffers that are laid out in advance, and reads weights where they are mapped. Its results are those of
+//! [`super::interpreter`], bit for bit.
+
+mod arena;
+mod compile;
+mod fuse;
+mod step;
+mod view;
+
+use half::f16;
+
+use self::step::{Attention, CacheHead, Kernel, Step};
+use self::view::{Sources, View};
+use super::cache::Cache;
+use super::graph::{Constant, Graph};
+use super::kernel::attention::{self, Rows, Visibility};
+use super::kernel::scatter::{Changes, Scatter, scatter};
+use super::kernel::{Isa, elementwise, half_matrix, int8, reduce};
+use super::threads;
+use crate::tensor::Tensor;
+
+/// Rows that a thread takes at once at least: enough to make up for taking them.
+const MIN_ROWS: usize = 64;
+
+/// Pieces per thread, so that one that is held up does not hold up all.
+const PIECES: usize = 4;
+
+/// Multiplications below which attention is not worth sharing.
+const MIN_SHARED: usize = 1 << 18;
+
+/// A graph as kernels.
+#[derive(Debug)]
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    constants: Vec<Constant>,
+    outputs: Vec<View>,
+    needs: Needs,
+}
+
+/// The working memory of a plan.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Elements of each buffer.
+    buffers: Vec<usize>,
+    /// fp32 elements.
+    wide: usize,
+    /// Heads that are attended to at the same time.
+    heads: usize,
+    /// The largest head: queries, width, positions.
+    head: (usize, usize, usize),
+    /// Contexts whose changed rows are looked for.
+    contexts: Vec<usize>,
+    /// Masks that are looked through: slots and positions.
+    masks: Vec<(usize, usize)>,
+}
+
+impl Needs {
+    fn cover(&mut self, kernel: &Kernel) {
+        match kernel {
+            Kernel::Softmax { extents, .. }
+            | Kernel::Reduce { extents, .. }
+            | Kernel::LayerNorm { extents, .. } => {
+                self.wide = self.wide.max(extents.scratch());
+            }
+            Kernel::Matmul { product, .. } => self.wide = self.wide.max(product.scratch()),
+            Kernel::Attention(attention) => {
+                self.heads = self.heads.max(attention.heads.len());
+                let queries = attention.length / attention.width.max(1);
+                let context = attention.heads.iter().map(|head| head.keys.rows).max().unwrap_or(0);
+                let (a, b, c) = self.head;
+                self.head = (a.max(queries), b.max(attention.width), c.max(context));
+            }
+            Kernel::Int8Matrix { .. }
+            | Kernel::HalfMatrix { .. }
+            | Kernel::Binary { .. }
+            | Kernel::Unary { .. }
+            | Kernel::Copies(_) => {}
+        }
+    }
+}
+
+/// The working memory of one conversation.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    isa: Isa,
+    buffers: Vec<Vec<f16>>,
+    wide: Vec<f32>,
+    heads: Vec<attention::Scratch>,
+    changes: Vec<Changes>,
+    visibilities: Vec<Visibility>,
+    int8: int8::Columns,
+    half: half_matrix::Columns,
+}
+
+impl Plan {
+    /// The plan of `graph`; `None` if it is one for the interpreter.
+    pub(super) fn new(graph: &Graph) -> Option<Self> {
+        compile::compile(graph)
+    }
+
+    /// Elements of all its buffers.
+    pub(super) fn buffer_elements(&self) -> usize {
+        self.needs.buffers.iter().sum()
+    }
+
+    /// Memory to run it with.
+    pub(super) fn scratch(&self, isa: Isa) -> Scratch {
+        let needs = &self.needs;
+        let (queries, width, context) = needs.head;
+        Scratch {
+            isa,
+            buffers: needs.buffers.iter().map(|&length| vec![f16::ZERO; length]).collect(),
+            wide: vec![0.0; needs.wide],
+            heads: vec![attention::Scratch::with_capacity(queries, width, context); needs.heads],
+            changes: needs.contexts.iter().map(|&context| Changes::with_capacity(context)).collect(),
+            visibilities: needs
+                .masks
+                .iter()
+                .map(|&(slots, context)| Visibility::with_capacity(slots, context))
+                .collect(),
+            int8: int8::Columns::new(isa),
+            half: half_matrix::Columns::new(isa),
+        }
+    }
+
+    /// Runs it once. Inputs, states and outputs stand in the graph's order and have its shapes.
+    pub(super) fn run(
+        &self,
+        scratch: &mut Scratch,
+        inputs: &[Tensor],
+        caches: &mut [Cache],
+        outputs: &mut [Tensor],
+    ) {
+        for step in &self.steps {
+            self.step(step, scratch, inputs, caches);
+        }
+        let sources = Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+        for (&view, output) in self.outputs.iter().zip(outputs) {
+            output.data_mut().copy_from_slice(sources.get(view));
+        }
+    }
+
+    fn step(&self, step: &Step, scratch: &mut Scratch, inputs: &[Tensor], caches: &mut [Cache]) {
+        match *step {
+            Step::Compute { ref kernel, output, length } => {
+                // The buffer is taken out so that the others can be read while it is written.
+                let mut out = std::mem::take(&mut scratch.buffers[output]);
+                let (buffers, rest) = scratch.split();
+                let sources = Sources { inputs, constants: &self.constants, caches, buffers };
+                compute(kernel, sources, rest, &mut out[..length]);
+                scratch.buffers[output] = out;
+            }
+            Step::ScanChanges { keep, write, slot } => {
+                let sources =
+                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                scratch.changes[slot].scan(sources.get(keep), sources.get(write));
+            }
+            Step::ScanMask { mask, slot } => {
+                let sources =
+                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                scratch.visibilities[slot].scan(sources.get(mask));
+            }
+            Step::Scatter { state, changes, keep, write, new } => {
+                let mut cache = std::mem::take(&mut caches[state]);
+                let sources =
+                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let tensors =
+                    Scatter { keep: sources.get(keep), write: sources.get(write), new: sources.get(new) };
+                scatter(&scratch.changes[changes], tensors, &mut cache);
+                caches[state] = cache;
+            }
+            Step::WriteState { state, data } => {
+                let mut cache = std::mem::take(&mut caches[state]);
+                let sources =
+                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                cache.replace(sources.get(data));
+                caches[state] = cache;
+            }
+        }
+    }
+}
+
+/// Working memory beside the buffers.
+struct Rest<'a> {
+    isa: Isa,
+    wide: &'a mut [f32],
+    heads: &'a mut [attention::Scratch],
+    visibilities: &'a [Visibility],
+    int8: &'a mut int8::Columns,
+    half: &'a mut half_matrix::Columns,
+}
+
+impl Scratch {
+    fn split(&mut self) -> (&[Vec<f16>], Rest<'_>) {
+        let rest = Rest {
+            isa: self.isa,
+            wide: &mut self.wide,
+            heads: &mut self.heads,
+            visibilities: &self.visibilities,
+            int8: &mut self.int8,
+            half: &mut self.half,
+        };
+        (&self.buffers, rest)
+    }
+}
+
+fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16]) {
+    let isa = rest.isa;
+    match kernel {
+        Kernel::Int8Matrix { x, positions, weights, scales, bias } => {
+            rest.int8.load(sources.get(*x), *positions);
+            let columns = &*rest.int8;
+            let bias = bias.as_ref().map(Constant::half);
+            let rows =
+                int8::Rows { weights: weights.elements(), scales: scales.as_half(), bias: bias.as_deref() };
+            let length = columns.length();
+            share_rows(out, *positions, |range, out| columns.multiply(rows.slice(range, length), out));
+        }
+        Kernel::HalfMatrix { x, positions, weights, bias } => {
+            rest.half.load(sources.get(*x), *positions);
+            let columns = &*rest.half;
+            let bias = bias.as_ref().map(Constant::half);
+            let (weights, bias) = (weights.as_half(), bias.as_deref());
+            let length = columns.length();
+            share_rows(out, *positions, |range, out| {
+                let weights = &weights[range.start * length..range.end * length];
+                columns.multiply(weights, bias.map(|bias| &bias[range]), out);
+            });
+        }
+        Kernel::Binary { operator, x, y } => {
+            elementwise::binary(isa, *operator, (sources.get(x.0), &x.1), (sources.get(y.0), &y.1), out);
+        }
+        Kernel::Unary { operator, x } => elementwise::unary(isa, *operator, sources.get(*x), out),
+        Kernel::Softmax { x, extents } => {
+            reduce::softmax(isa, *extents, sources.get(*x), out, &mut rest.wide[..extents.scratch()]);
+        }
+        Kernel::Reduce { kind, x, extents } => {
+            reduce::reduce(isa, *kind, *extents, sources.get(*x), out, &mut rest.wide[..extents.scratch()]);
+        }
+        Kernel::LayerNorm { x, extents, gamma, beta, epsilon } => {
+            let gamma = gamma.map(|gamma| sources.get(gamma));
+            let beta = beta.map(|beta| sources.get(beta));
+            let affine = reduce::Affine { gamma, beta, epsilon: *epsilon };
+            reduce::layer_norm(
+                isa,
+                *extents,
+                affine,
+                sources.get(*x),
+                out,
+                &mut rest.wide[..extents.scratch()],
+            );
+        }
+        Kernel::Copies(copies) => copies.iter().for_each(|(view, copy)| copy.run(sources.get(*view), out)),
+        Kernel::Matmul { product, x, y } => {
+            product.run(isa, sources.get(*x), sources.get(*y), out, &mut rest.wide[..product.scratch()]);
+        }
+        Kernel::Attention(attention) => attend(attention, sources, rest, out),
+    }
+}
+
+/// Splits the rows of a matrix product among the threads.
+fn share_rows(out: &mut [f16], columns: usize, work: impl Fn(std::ops::Range<usize>, &mut [f16]) + Sync) {
+    if columns == 0 {
+        return;
+    }
+    let rows = out.len() / columns;
+    let piece = rows.div_ceil(threads::count() * PIECES).next_multiple_of(MIN_ROWS);
+    threads::chunks(out, piece * columns, |index, out| {
+        let first = index * piece;
+        work(first..first + out.len() / columns, out);
+    });
+}
+
+fn attend(attention: &Attention, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16]) {
+    let width = attention.width;
+    let rows = |head: CacheHead| {
+        let cache = &sources.caches[head.state];
+        let range = head.first_row..head.first_row + head.rows;
+        Rows {
+            elements: &cache.elements()[range.start * width..range.end * width],
+            largest: &cache.largest()[range],
+        }
+    };
+    let visibility = &rest.visibilities[attention.visibility];
+    let work = |index: usize, out: &mut [f16], scratch: &mut attention::Scratch| {
+        let head = &attention.heads[index];
+        let head = attention::Head {
+            queries: sources.get(head.queries),
+            keys: rows(head.keys),
+            values: rows(head.values),
+            mask: sources.get(attention.mask),
+            visibility,
+            scale: attention.scale,
+            width,
+        };
+        attention::attend(rest.isa, head, out, scratch);
+    };
+    let visible = visibility.near().len() * 16;
+    if out.len() * visible < MIN_SHARED {
+        let heads = out.chunks_mut(attention.length).zip(rest.heads).enumerate();
+        heads.for_each(|(index, (out, scratch))| work(index, out, scratch));
+    } else {
+        threads::chunks_with(out, attention.length, rest.heads, work);
+    }
+}

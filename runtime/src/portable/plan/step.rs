@@ -1,0 +1,187 @@
+//! The steps of a plan.
+
+use half::f16;
+
+use super::view::View;
+use crate::portable::arith::operator::{Binary, Unary};
+use crate::portable::graph::constant::Int8;
+use crate::portable::graph::{Constant, Reduction};
+use crate::portable::kernel::copy::Copy;
+use crate::portable::kernel::elementwise::Reading;
+use crate::portable::kernel::matmul::Matmul;
+use crate::portable::kernel::reduce::Extents;
+
+/// One kernel with its operands.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Writes a buffer.
+    Compute {
+        /// How.
+        kernel: Kernel,
+        /// The buffer.
+        output: usize,
+        /// The elements it writes.
+        length: usize,
+    },
+    /// Finds the rows of a context that a pass changes.
+    ScanChanges {
+        /// `[context]`.
+        keep: View,
+        /// `[context, slots]`.
+        write: View,
+        /// Where the result is kept.
+        slot: usize,
+    },
+    /// Updates a state in place.
+    Scatter {
+        /// The state.
+        state: usize,
+        /// What [`Step::ScanChanges`] found.
+        changes: usize,
+        /// `[context]`.
+        keep: View,
+        /// `[context, slots]`.
+        write: View,
+        /// `[heads, slots, width]`.
+        new: View,
+    },
+    /// Finds the blocks of a context that a mask shows.
+    ScanMask {
+        /// `[slots, context]`.
+        mask: View,
+        /// Where the result is kept.
+        slot: usize,
+    },
+    /// Replaces a state.
+    WriteState {
+        /// The state.
+        state: usize,
+        /// Its new elements.
+        data: View,
+    },
+}
+
+/// What computes a buffer.
+#[derive(Debug)]
+pub(super) enum Kernel {
+    /// An int8 matrix times the columns of `x`.
+    Int8Matrix {
+        /// `[channels, positions]`.
+        x: View,
+        positions: usize,
+        weights: Int8,
+        scales: Constant,
+        bias: Option<Constant>,
+    },
+    /// An fp16 matrix times the columns of `x`.
+    HalfMatrix {
+        /// `[channels, positions]`.
+        x: View,
+        positions: usize,
+        weights: Constant,
+        bias: Option<Constant>,
+    },
+    Binary {
+        operator: Binary,
+        x: (View, Reading),
+        y: (View, Reading),
+    },
+    Unary {
+        operator: Unary,
+        x: View,
+    },
+    Softmax {
+        x: View,
+        extents: Extents,
+    },
+    Reduce {
+        kind: Reduction,
+        x: View,
+        extents: Extents,
+    },
+    LayerNorm {
+        x: View,
+        extents: Extents,
+        gamma: Option<View>,
+        beta: Option<View>,
+        epsilon: f32,
+    },
+    /// Moves elements; several copies may write parts of one buffer.
+    Copies(Vec<(View, Copy)>),
+    Matmul {
+        product: Matmul,
+        x: View,
+        y: View,
+    },
+    Attention(Attention),
+}
+
+/// Attention of several heads into one buffer.
+#[derive(Debug)]
+pub(super) struct Attention {
+    pub(super) heads: Vec<Head>,
+    /// `[slots, context]`.
+    pub(super) mask: View,
+    /// What [`Step::ScanMask`] found.
+    pub(super) visibility: usize,
+    pub(super) scale: Option<f16>,
+    pub(super) width: usize,
+    /// Elements each head writes.
+    pub(super) length: usize,
+}
+
+/// One KV head with the query heads that share it.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// `[share, slots, width]`.
+    pub(super) queries: View,
+    pub(super) keys: CacheHead,
+    pub(super) values: CacheHead,
+}
+
+/// A head of a state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CacheHead {
+    pub(super) state: usize,
+    /// Its first row among all rows of the state.
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+}
+
+impl Kernel {
+    /// Every view it reads.
+    pub(super) fn views(&mut self) -> Vec<&mut View> {
+        match self {
+            Self::Int8Matrix { x, .. }
+            | Self::HalfMatrix { x, .. }
+            | Self::Unary { x, .. }
+            | Self::Softmax { x, .. }
+            | Self::Reduce { x, .. } => vec![x],
+            Self::LayerNorm { x, gamma, beta, .. } => {
+                [Some(x), gamma.as_mut(), beta.as_mut()].into_iter().flatten().collect()
+            }
+            Self::Binary { x, y, .. } => vec![&mut x.0, &mut y.0],
+            Self::Copies(copies) => copies.iter_mut().map(|(view, _)| view).collect(),
+            Self::Matmul { x, y, .. } => vec![x, y],
+            Self::Attention(attention) => attention
+                .heads
+                .iter_mut()
+                .map(|head| &mut head.queries)
+                .chain([&mut attention.mask])
+                .collect(),
+        }
+    }
+}
+
+impl Step {
+    /// Every view it reads.
+    pub(super) fn views(&mut self) -> Vec<&mut View> {
+        match self {
+            Self::Compute { kernel, .. } => kernel.views(),
+            Self::ScanChanges { keep, write, .. } => vec![keep, write],
+            Self::Scatter { keep, write, new, .. } => vec![keep, write, new],
+            Self::ScanMask { mask, .. } => vec![mask],
+            Self::WriteState { data, .. } => vec![data],
+        }
+    }
+}

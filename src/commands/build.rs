@@ -1,0 +1,234 @@
+//! `anepipe build`, and what `explain` and `graph` share with it: options from the command line and the project file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anepipe_pipeline::build::{self, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, Model, Workers};
+use anepipe_pipeline::config::Config;
+use anepipe_pipeline::error::StageError;
+use anepipe_pipeline::event::{Events, Outcome, Sink, Timed};
+use anepipe_pipeline::python::{Lookup, PythonEnvironment};
+use anepipe_pipeline::scheduler::{KeepGoing, Options};
+use serde::Serialize;
+
+use crate::cli::{self, Global, Target};
+use crate::exit::{Exit, Failed, exit_of};
+use crate::output::junit::JUnit;
+use crate::output::progress::Progress;
+use crate::output::trace::Trace;
+use crate::output::{Output, message};
+
+/// What `build --format json` ends with.
+#[derive(Serialize)]
+struct Summary {
+    schema: u32,
+    result: &'static str,
+    stages: Counts,
+    bundle: Option<PathBuf>,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<Failure>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    total: usize,
+    ran: usize,
+    cached: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    stage: &'static str,
+    subject: String,
+    error: String,
+}
+
+pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> anyhow::Result<Exit> {
+    let began = Instant::now();
+    let config = Config::read(&global.config)?;
+    let options = options(&arguments.target, &config)?;
+    let out = arguments.out.clone().or_else(|| config.build.out.clone()).unwrap_or_else(|| PathBuf::from("out"));
+    let model = Model::open(&options.model, options.context)?;
+    let store = super::store(global)?;
+    let workers = workers(global, &config)?;
+    let plan = build::plan(&model, &options, &store, &workers)?;
+    if arguments.dry_run {
+        return super::explain::report(&plan, &store, None, output);
+    }
+    build::check_out(&out)?;
+    let readers = Readers::new(arguments, output)?;
+    let events = Events::new(readers.sinks());
+    let jobs = arguments.jobs.unwrap_or_else(cores).max(1);
+    let built = build::run(&plan, &store, &events, Options { jobs, keep_going: arguments.keep_going.into(), force: arguments.force })?;
+    drop(events);
+    readers.finish(arguments)?;
+    if let Some(bundle) = &built.bundle {
+        build::publish(&store, bundle, &out)?;
+    }
+    report(&built, &out, began, output)
+}
+
+fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::Result<Exit> {
+    let failures: Vec<Failure> = built.failures().map(|(label, error)| Failure {
+        stage: label.stage.name(),
+        subject: label.subject.clone(),
+        error: error.to_string(),
+    }).collect();
+    let exit = built.failures().map(|(_, error)| exit_of(error)).next().unwrap_or(Exit::Ok);
+    let summary = Summary {
+        schema: 1,
+        result: if exit == Exit::Ok { "ok" } else { "failed" },
+        stages: Counts {
+            total: built.actions.len(),
+            ran: built.count(Outcome::Ran),
+            cached: built.count(Outcome::Cached),
+            failed: built.count(Outcome::Failed),
+            skipped: built.count(Outcome::Skipped),
+        },
+        bundle: built.bundle.as_ref().map(|_| out.to_owned()),
+        seconds: began.elapsed().as_secs_f64(),
+        failures,
+    };
+    for failure in &summary.failures {
+        output.error(&Failed::new(format!("{} {}: {}", failure.stage, failure.subject, failure.error)).into());
+    }
+    output.result(&summary, || words(&summary))?;
+    Ok(exit)
+}
+
+fn words(summary: &Summary) -> String {
+    let Counts { total, ran, cached, failed, skipped } = summary.stages;
+    let mut text = format!("{total} actions: {ran} ran, {cached} in the store");
+    for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    text.push_str(&format!("; {:.2} s\n", summary.seconds));
+    match &summary.bundle {
+        Some(bundle) => text.push_str(&format!("bundle: {}", bundle.display())),
+        None => text.push_str("no bundle: something that it needs failed"),
+    }
+    text
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Merges the command line over the project file over the defaults.
+pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildOptions> {
+    let Some(model) = target.model.clone().or_else(|| config.model.path.clone()) else {
+        return Err(Failed::usage("there is no model to build; give --model F.gguf, or model.path in anepipe.toml").into());
+    };
+    let defaults = BuildOptions::new(model);
+    let parsed = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
+    Ok(BuildOptions {
+        layers: match target.layers {
+            Some(layers) => Some(layers),
+            None => config.build.layers.as_deref().map(str::parse).transpose().map_err(StageError::from)?,
+        },
+        topology: match &target.topology {
+            Some(topology) => topology.clone(),
+            None => parsed(&config.build.topology).map_err(StageError::from)?.unwrap_or_default(),
+        },
+        block: target.block.or(config.build.block).unwrap_or(DEFAULT_BLOCK),
+        widths: target.widths.clone().or_else(|| config.build.widths.clone()).unwrap_or(defaults.widths),
+        context: target.context.or(config.build.context).unwrap_or(DEFAULT_CONTEXT),
+        quantization: target.quantize.or(config.build.quantize).unwrap_or(defaults.quantization),
+        // The project file's tokens belong to the project file's model.
+        token_ids: if target.model.is_none() { config.gates.token_ids.clone() } else { None },
+        parity: config.gates.parity,
+        fault: super::fault::from_environment()?,
+        ..defaults
+    })
+}
+
+/// The Python that graphs are built with, not started.
+pub(crate) fn workers(global: &Global, config: &Config) -> anyhow::Result<Workers> {
+    let folder = global.config.parent().map(Path::to_owned);
+    let lookup = Lookup::of_process(config.python.venv.as_deref(), folder.as_deref());
+    Ok(Workers::new(PythonEnvironment::resolve(&lookup).map_err(StageError::from)?))
+}
+
+impl From<cli::KeepGoing> for KeepGoing {
+    fn from(when: cli::KeepGoing) -> Self {
+        match when {
+            cli::KeepGoing::Never => Self::Never,
+            cli::KeepGoing::Dependents => Self::Dependents,
+            cli::KeepGoing::Always => Self::Always,
+        }
+    }
+}
+
+/// The readers of the event stream that this run asked for.
+struct Readers {
+    progress: Arc<Mutex<Progress>>,
+    trace: Arc<Mutex<Trace>>,
+    junit: Arc<Mutex<JUnit>>,
+    log: Option<fs_err::File>,
+}
+
+impl Readers {
+    fn new(arguments: &cli::Build, output: Output) -> anyhow::Result<Self> {
+        let log = arguments.events.as_ref().map(fs_err::File::create).transpose()?;
+        Ok(Self {
+            progress: Arc::new(Mutex::new(Progress::new(output.verbose))),
+            trace: Arc::default(),
+            junit: Arc::default(),
+            log,
+        })
+    }
+
+    fn sinks(&self) -> Vec<Sink> {
+        fn sink<R: Send + 'static>(reader: &Arc<Mutex<R>>, read: fn(&mut R, &Timed)) -> Sink {
+            let reader = reader.clone();
+            Box::new(move |timed| read(&mut reader.lock().unwrap_or_else(PoisonError::into_inner), timed))
+        }
+        let mut sinks = vec![
+            sink(&self.progress, Progress::read),
+            sink(&self.trace, Trace::read),
+            sink(&self.junit, JUnit::read),
+        ];
+        if let Some(log) = self.log.as_ref().and_then(|log| log.try_clone().ok()) {
+            sinks.push(ndjson(log));
+        }
+        sinks
+    }
+
+    /// Writes what was asked for.
+    fn finish(self, arguments: &cli::Build) -> anyhow::Result<()> {
+        if let Some(path) = &arguments.trace {
+            let trace = std::mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner));
+            fs_err::write(path, serde_json::to_vec(&trace.finish())?)?;
+        }
+        if let Some(path) = &arguments.junit {
+            let junit = std::mem::take(&mut *self.junit.lock().unwrap_or_else(PoisonError::into_inner));
+            fs_err::write(path, junit.finish()?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The event log: one JSON object a line. A log that can no longer be written is said once and given up.
+fn ndjson(mut log: fs_err::File) -> Sink {
+    let mut broken = false;
+    Box::new(move |timed| {
+        if broken {
+            return;
+        }
+        let written = serde_json::to_vec(timed).map_err(std::io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            log.write_all(&line)
+        });
+        if let Err(error) = written {
+            message(&format!("warning: the event log ends here: {error}"));
+            broken = true;
+        }
+    })
+}

@@ -1,0 +1,39 @@
+//! One module a command. Each reads its arguments, calls the library once, and reports.
+
+mod build;
+mod cache;
+mod compile;
+mod explain;
+mod fault;
+mod gate;
+mod graph;
+mod inspect;
+
+use anepipe_artifacts::Store;
+
+use crate::cli::{Cli, Command, Gate, Global};
+use crate::exit::{Exit, Failed};
+use crate::output::Output;
+
+pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Build(arguments) => build::run(global, arguments, output),
+        Command::Gate(Gate::Parity(arguments)) => gate::parity(global, arguments, output),
+        Command::Explain(arguments) => explain::run(global, arguments, output),
+        Command::Graph(arguments) => graph::run(global, arguments, output),
+        Command::Cache(arguments) => cache::run(global, arguments, output),
+        Command::Inspect(arguments) => inspect::run(arguments, output),
+        Command::Compile(arguments) => compile::run(arguments, output),
+        Command::PythonWorker => Ok(Exit::Ok),
+    }
+}
+
+/// Opens the store that the options name.
+fn store(global: &Global) -> anyhow::Result<Store> {
+    let default = || anepipe_artifacts::default_dir(|name| std::env::var_os(name));
+    let Some(dir) = global.cache_dir.clone().or_else(default) else {
+        return Err(Failed::usage("there is no home folder to keep the store in; give --cache-dir").into());
+    };
+    Ok(Store::open(dir)?)
+}

@@ -1,0 +1,102 @@
+//! From typed errors to documented exit codes.
+
+use std::process::ExitCode;
+
+use anepipe_artifacts::StoreError;
+use anepipe_pipeline::contract::ExitClass;
+use anepipe_pipeline::error::StageError;
+use anepipe_pipeline::stage::Stage;
+
+/// The exit codes that `anepipe --help` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Usage = 2,
+    BadInput = 10,
+    Unsupported = 11,
+    Parity = 20,
+    Python = 30,
+    StageCrashed = 31,
+    StoreCorrupt = 40,
+    StoreBusy = 41,
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure of the command itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failed {
+    message: String,
+    exit: Exit,
+}
+
+impl Failed {
+    /// Already explained elsewhere; only shown.
+    pub(crate) fn new(message: String) -> Self {
+        Self { message, exit: Exit::Bug }
+    }
+
+    /// Options that cannot be met.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Usage }
+    }
+
+    /// A file that is not what the command takes.
+    pub(crate) fn bad_input(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::BadInput }
+    }
+}
+
+/// The exit code of whatever went wrong.
+pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
+    let found = error.chain().find_map(|cause| {
+        let stage = cause.downcast_ref::<StageError>().map(exit_of);
+        stage
+            .or_else(|| cause.downcast_ref::<Failed>().map(|failed| failed.exit))
+            .or_else(|| cause.downcast_ref::<StoreError>().map(exit_of_store))
+            .or_else(|| cause.downcast_ref::<anepipe_pipeline::config::ConfigError>().map(|_| Exit::Usage))
+            .or_else(|| cause.downcast_ref::<anepipe_runtime::bundle::BundleError>().map(|_| Exit::BadInput))
+            .or_else(|| cause.downcast_ref::<anepipe_mil::compile::CompileError>().map(|_| Exit::BadInput))
+            .or_else(|| cause.downcast_ref::<std::io::Error>().map(|_| Exit::BadInput))
+    });
+    found.unwrap_or(Exit::Bug)
+}
+
+/// The exit code of a stage's failure.
+pub(crate) fn exit_of(error: &StageError) -> Exit {
+    match error {
+        StageError::Gguf(_) | StageError::Tensors(_) | StageError::Quantize(_) | StageError::Io(_) => Exit::BadInput,
+        StageError::Contract(error) => exit_of_class(error.exit_class()),
+        StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
+        StageError::Topology(_) | StageError::Usage(_) => Exit::Usage,
+        StageError::Gate { stage: Stage::Parity, .. } => Exit::Parity,
+        StageError::Python(error) => match error.exit_code() {
+            31 => Exit::StageCrashed,
+            _ => Exit::Python,
+        },
+        StageError::Store(error) => exit_of_store(error),
+        _ => Exit::Bug,
+    }
+}
+
+fn exit_of_class(class: ExitClass) -> Exit {
+    match class {
+        ExitClass::BadInput => Exit::BadInput,
+        ExitClass::Unsupported => Exit::Unsupported,
+    }
+}
+
+fn exit_of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Busy { .. } => Exit::StoreBusy,
+        StoreError::Corrupt { .. } => Exit::StoreCorrupt,
+        _ => Exit::BadInput,
+    }
+}
