@@ -46,12 +46,14 @@ fn main() -> Result<(), StoreError> {
     let store = Store::open(&cache)?;
     let mut block: Vec<u8> =
         (0..1_u32 << 18).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let plain = dir.path().join("plain");
+    let mut plain = dir.path().join("plain");
     let rate = |what: &str, seconds: f64| println!("    {what}: {:.2} GB/s", BIG as f64 / 1e9 / seconds);
     let mut artifact = store.put_bytes(b"")?;
     for round in 0..3_u8 {
         // Other content each time, or the store would have nothing to write.
         block[0] = round;
+        // A new file each time, as each object is one: memory and disk that were never used are slower than used ones.
+        plain = dir.path().join(format!("plain{round}"));
         let seconds = timed("write a file of 1 GiB", || write_plain(&plain, &block))?.1;
         rate("plain write", seconds);
         time("flush it", || std::fs::File::open(&plain).and_then(|file| file.sync_data()).map_err(failed))?;

@@ -172,6 +172,10 @@ fn guarded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     static HOOK: Once = Once::new();
+    // A store that is dropped while its thread panics has better things to do, and the hook cannot be set then.
+    if std::thread::panicking() {
+        return Err(Failure::Held);
+    }
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

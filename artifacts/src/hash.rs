@@ -26,17 +26,17 @@ pub(crate) fn hash_file(file: &File) -> io::Result<(Digest, u64)> {
     // Asking for the number of processors reads files of its own; not for each small one.
     let threads =
         if size <= SMALL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(8) };
-    hash_file_with(file, size, threads)
+    hash_file_with(file, size, threads, PIECE)
 }
 
-fn hash_file_with(file: &File, size: u64, threads: usize) -> io::Result<(Digest, u64)> {
-    if size <= SMALL || threads < 2 {
+fn hash_file_with(file: &File, size: u64, threads: usize, piece_size: u64) -> io::Result<(Digest, u64)> {
+    if size <= piece_size || threads < 2 {
         let mut hasher = blake3::Hasher::new();
         // A byte more than expected, so that a file that grows is read to its end.
         let read = hash_range(file, 0, u64::MAX, size.saturating_add(1), &mut hasher)?;
         return Ok((hasher.finalize().into(), read));
     }
-    let pieces = usize::try_from(size.div_ceil(PIECE)).map_err(io::Error::other)?;
+    let pieces = usize::try_from(size.div_ceil(piece_size)).map_err(io::Error::other)?;
     let next = AtomicUsize::new(0);
     let work = || -> io::Result<Vec<(usize, ChainingValue)>> {
         let mut done = Vec::new();
@@ -45,8 +45,8 @@ fn hash_file_with(file: &File, size: u64, threads: usize) -> io::Result<(Digest,
             if piece >= pieces {
                 return Ok(done);
             }
-            let start = piece as u64 * PIECE;
-            let length = PIECE.min(size - start);
+            let start = piece as u64 * piece_size;
+            let length = piece_size.min(size - start);
             let mut hasher = blake3::Hasher::new();
             hasher.set_input_offset(start);
             if hash_range(file, start, length, length, &mut hasher)? != length {
@@ -152,40 +152,32 @@ const fn left_pieces(n: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Seek, Write};
 
     use super::*;
 
     #[test]
     fn pieces_give_the_digest_of_the_whole() {
-        let mut bytes = vec![0; (9 * PIECE + 4096) as usize];
+        const KIB: u64 = 1024;
+        let mut bytes = vec![0; (SMALL + PIECE + 1) as usize];
         let mut state = 1_u64;
         for word in bytes.chunks_mut(8) {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             word.copy_from_slice(&state.to_le_bytes()[..word.len()]);
         }
-        for size in [
-            0,
-            1,
-            BUFFER as u64 + 1,
-            SMALL,
-            SMALL + 1,
-            5 * PIECE - 1,
-            5 * PIECE,
-            5 * PIECE + 1,
-            7 * PIECE + 1025,
-            8 * PIECE,
-            9 * PIECE + 4096,
-        ] {
-            let mut file = tempfile::tempfile().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let some_kib = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65];
+        let small = some_kib.iter().flat_map(|kib| [kib * KIB, kib * KIB + 1, kib * KIB + 1023]);
+        let small = small.flat_map(|size| [(size, KIB), (size, 4 * KIB)]);
+        for (size, piece) in small.chain([(SMALL + PIECE + 1, PIECE)]) {
+            file.set_len(size).unwrap();
+            file.rewind().unwrap();
             file.write_all(&bytes[..size as usize]).unwrap();
             let expected = (Digest::of_bytes(&bytes[..size as usize]), size);
             for threads in [1, 2, 3] {
-                assert_eq!(
-                    hash_file_with(&file, size, threads).unwrap(),
-                    expected,
-                    "{size} bytes, {threads} threads"
-                );
+                let found = hash_file_with(&file, size, threads, piece).unwrap();
+                assert_eq!(found, expected, "{size} bytes in pieces of {piece}, {threads} threads");
             }
         }
     }
@@ -194,6 +186,9 @@ mod tests {
     fn a_file_that_shrinks_is_an_error() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SMALL).unwrap();
-        assert_eq!(hash_file_with(&file, SMALL + 1, 2).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            hash_file_with(&file, SMALL + 1, 2, PIECE).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
     }
 }

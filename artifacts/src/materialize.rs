@@ -72,9 +72,8 @@ impl Store {
         if how == How::Link && self.is_linked(artifact, tree.as_ref(), &dest) {
             return Ok(());
         }
-        let old = std::fs::symlink_metadata(&dest).ok();
-        if over == Over::Empty && old.as_ref().is_some_and(std::fs::Metadata::is_dir) && !is_empty(&dest) {
-            return Err(StoreError::refused("writing", &dest, "it is a directory with something else in it"));
+        if over == Over::Empty {
+            check_free(&dest)?;
         }
         fs::create_dir_all(parent).doing(doing())?;
         let stage = Stage::beside(parent, &name.to_string_lossy()).doing(doing())?;
@@ -83,7 +82,17 @@ impl Store {
             None => self.put_file(artifact.digest(), artifact.size(), &new, how)?,
             Some(tree) => self.put_dir(tree, &new, how)?,
         }
-        swap_in(&new, &dest, old.is_some_and(|meta| meta.is_dir() || tree.is_some())).doing(doing())
+        // Another process may put its output there, or take it away, between a look and a rename: then look again.
+        for _ in 0..TRIES {
+            if over == Over::Empty {
+                check_free(&dest)?;
+            }
+            match move_in(&new, &dest, over) {
+                Err(e) if is_overtaken(&e) => {}
+                result => return result.doing(doing()),
+            }
+        }
+        Err(StoreError::Busy { doing: "writing an output that other processes keep replacing", dir: dest })
     }
 
     fn put_dir(&self, tree: &Tree, dest: &Path, how: How) -> Result<()> {
@@ -182,31 +191,59 @@ fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Renames `new` to `dest`. With `exchange`, what is at `dest` lands at `new`, to be removed with the stage.
-fn swap_in(new: &Path, dest: &Path, exchange: bool) -> io::Result<()> {
-    if !exchange {
+/// How often an output may be overtaken by another process.
+const TRIES: usize = 100;
+
+/// A directory with something in it may be anything.
+fn check_free(dest: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(dest).is_ok_and(|meta| meta.is_dir()) && !is_empty(dest) {
+        return Err(StoreError::refused("writing", dest, "it is a directory with something else in it"));
+    }
+    Ok(())
+}
+
+fn is_overtaken(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    let kinds = [
+        Kind::NotFound,
+        Kind::AlreadyExists,
+        Kind::DirectoryNotEmpty,
+        Kind::IsADirectory,
+        Kind::NotADirectory,
+    ];
+    kinds.contains(&error.kind())
+}
+
+/// Renames `new` to `dest`. What was at `dest` lands beside `new`, to be removed with the stage.
+fn move_in(new: &Path, dest: &Path, over: Over) -> io::Result<()> {
+    let Ok(old) = std::fs::symlink_metadata(dest) else { return fs::rename(new, dest) };
+    if old.is_dir() && over == Over::Empty {
+        // Fails if it is not empty, whatever happened since the last look.
+        fs::remove_dir(dest)?;
         return fs::rename(new, dest);
     }
-    let exchanged = rustix::fs::renameat_with(
-        rustix::fs::CWD,
-        new,
-        rustix::fs::CWD,
-        dest,
-        rustix::fs::RenameFlags::EXCHANGE,
-    );
-    match exchanged {
-        Ok(()) => Ok(()),
+    if !old.is_dir() && !fs::symlink_metadata(new)?.is_dir() {
+        return fs::rename(new, dest);
+    }
+    exchange(new, dest)
+}
+
+/// Swaps the two.
+fn exchange(new: &Path, dest: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, new, CWD, dest, RenameFlags::EXCHANGE) {
         // File systems without exchange: two renames, with a moment between them in which there is nothing.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             let aside = new.with_file_name("old");
             fs::rename(dest, &aside)?;
             fs::rename(new, dest).inspect_err(|_| {
                 let _ = std::fs::rename(&aside, dest);
             })
         }
-        Err(e) => {
-            Err(io::Error::new(io::Error::from(e).kind(), format!("cannot replace {}: {e}", dest.display())))
-        }
+        result => result.map_err(|e| {
+            io::Error::new(io::Error::from(e).kind(), format!("cannot replace {}: {e}", dest.display()))
+        }),
     }
 }
 
