@@ -1,5 +1,8 @@
 //! The command line as clap reads it. Nothing is decided here; commands turn these into validated options.
 
+// Doc comments here are what `--help` prints, to people who read a terminal and not Markdown.
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 
 use anepipe_pipeline::stages::quantize::Quantization;

@@ -6,6 +6,7 @@ use anepipe_artifacts::StoreError;
 use anepipe_pipeline::contract::ExitClass;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::stage::Stage;
+use anepipe_pipeline::stages::graph::GraphError;
 
 /// The exit codes that `anepipe --help` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +73,14 @@ pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
 /// The exit code of a stage's failure.
 pub(crate) fn exit_of(error: &StageError) -> Exit {
     match error {
-        StageError::Gguf(_) | StageError::Tensors(_) | StageError::Quantize(_) | StageError::Io(_) => Exit::BadInput,
+        StageError::Gguf(_) | StageError::Tensors(_) | StageError::Quantize(_) | StageError::Io(_) => {
+            Exit::BadInput
+        }
         StageError::Contract(error) => exit_of_class(error.exit_class()),
         StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
         StageError::Topology(_) | StageError::Usage(_) => Exit::Usage,
         StageError::Gate { stage: Stage::Parity, .. } => Exit::Parity,
-        StageError::Python(error) => match error.exit_code() {
+        StageError::Python(error) | StageError::Graph(GraphError::Python(error)) => match error.exit_code() {
             31 => Exit::StageCrashed,
             _ => Exit::Python,
         },

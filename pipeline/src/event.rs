@@ -1,6 +1,6 @@
 //! What happens in a build, as it happens.
 //!
-//! The event stream is the single source: the progress display, the NDJSON log, the Chrome trace, the JUnit file and
+//! The event stream is the single source: the progress display, the NDJSON log, the Chrome trace, the `JUnit` file and
 //! the final summary are all readers of it.
 
 use std::sync::Mutex;

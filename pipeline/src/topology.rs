@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// limit is right for both.
 pub const MAX_SHARD_BYTES: u64 = 1 << 30;
 
-/// Loading failed with error −14 somewhere between 3,164 and 3,284 operations in one program (mil_spec), so no more
+/// Loading failed with error −14 somewhere between 3,164 and 3,284 operations in one program (`mil_spec`), so no more
 /// than the count that is known to load.
 pub const MAX_SHARD_OPS: u64 = 3_164;
 

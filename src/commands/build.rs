@@ -52,7 +52,8 @@ pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> an
     let began = Instant::now();
     let config = Config::read(&global.config)?;
     let options = options(&arguments.target, &config)?;
-    let out = arguments.out.clone().or_else(|| config.build.out.clone()).unwrap_or_else(|| PathBuf::from("out"));
+    let out =
+        arguments.out.clone().or_else(|| config.build.out.clone()).unwrap_or_else(|| PathBuf::from("out"));
     let model = Model::open(&options.model, options.context)?;
     let store = super::store(global)?;
     let workers = workers(global, &config)?;
@@ -64,7 +65,12 @@ pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> an
     let readers = Readers::new(arguments, output)?;
     let events = Events::new(readers.sinks());
     let jobs = arguments.jobs.unwrap_or_else(cores).max(1);
-    let built = build::run(&plan, &store, &events, Options { jobs, keep_going: arguments.keep_going.into(), force: arguments.force })?;
+    let built = build::run(
+        &plan,
+        &store,
+        &events,
+        Options { jobs, keep_going: arguments.keep_going.into(), force: arguments.force },
+    )?;
     drop(events);
     readers.finish(arguments)?;
     if let Some(bundle) = &built.bundle {
@@ -74,11 +80,14 @@ pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> an
 }
 
 fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::Result<Exit> {
-    let failures: Vec<Failure> = built.failures().map(|(label, error)| Failure {
-        stage: label.stage.name(),
-        subject: label.subject.clone(),
-        error: error.to_string(),
-    }).collect();
+    let failures: Vec<Failure> = built
+        .failures()
+        .map(|(label, error)| Failure {
+            stage: label.stage.name(),
+            subject: label.subject.clone(),
+            error: error.to_string(),
+        })
+        .collect();
     let exit = built.failures().map(|(_, error)| exit_of(error)).next().unwrap_or(Exit::Ok);
     let summary = Summary {
         schema: 1,
@@ -95,7 +104,8 @@ fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::
         failures,
     };
     for failure in &summary.failures {
-        output.error(&Failed::new(format!("{} {}: {}", failure.stage, failure.subject, failure.error)).into());
+        output
+            .error(&Failed::new(format!("{} {}: {}", failure.stage, failure.subject, failure.error)).into());
     }
     output.result(&summary, || words(&summary))?;
     Ok(exit)
@@ -103,18 +113,16 @@ fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::
 
 fn words(summary: &Summary) -> String {
     let Counts { total, ran, cached, failed, skipped } = summary.stages;
-    let mut text = format!("{total} actions: {ran} ran, {cached} in the store");
-    for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {word}"));
-        }
-    }
-    text.push_str(&format!("; {:.2} s\n", summary.seconds));
-    match &summary.bundle {
-        Some(bundle) => text.push_str(&format!("bundle: {}", bundle.display())),
-        None => text.push_str("no bundle: something that it needs failed"),
-    }
-    text
+    let also = |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
+    let (failed, skipped) = (also(failed, "failed"), also(skipped, "skipped"));
+    let bundle = match &summary.bundle {
+        Some(bundle) => format!("bundle: {}", bundle.display()),
+        None => "no bundle: something that it needs failed".to_owned(),
+    };
+    format!(
+        "{total} actions: {ran} ran, {cached} in the store{failed}{skipped}; {:.2} s\n{bundle}",
+        summary.seconds
+    )
 }
 
 fn cores() -> usize {
@@ -124,7 +132,10 @@ fn cores() -> usize {
 /// Merges the command line over the project file over the defaults.
 pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildOptions> {
     let Some(model) = target.model.clone().or_else(|| config.model.path.clone()) else {
-        return Err(Failed::usage("there is no model to build; give --model F.gguf, or model.path in anepipe.toml").into());
+        return Err(Failed::usage(
+            "there is no model to build; give --model F.gguf, or model.path in anepipe.toml",
+        )
+        .into());
     };
     let defaults = BuildOptions::new(model);
     let parsed = |text: &Option<String>| text.as_deref().map(str::parse).transpose();

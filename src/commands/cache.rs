@@ -18,7 +18,12 @@ pub(crate) fn run(global: &Global, command: &Cache, output: Output) -> anyhow::R
             let stat = store.stat()?;
             let dir = store.dir().display();
             output.result(&stat, || {
-                format!("{dir}: {} in {} objects of {} actions", HumanBytes(stat.bytes), stat.objects, stat.actions)
+                format!(
+                    "{dir}: {} in {} objects of {} actions",
+                    HumanBytes(stat.bytes),
+                    stat.objects,
+                    stat.actions
+                )
             })?;
         }
         Cache::Gc { keep, grace, dry_run } => {
@@ -33,8 +38,11 @@ pub(crate) fn run(global: &Global, command: &Cache, output: Output) -> anyhow::R
         Cache::Verify { repair } => {
             let report = store.verify(if repair { Repair::SetAside } else { Repair::No })?;
             output.result(&report, || {
-                let mut lines: Vec<String> =
-                    report.findings.iter().map(|found| format!("{}: {:?}", found.path.display(), found.damage)).collect();
+                let mut lines: Vec<String> = report
+                    .findings
+                    .iter()
+                    .map(|found| format!("{}: {:?}", found.path.display(), found.damage))
+                    .collect();
                 lines.push(format!("{} objects, {} hashed", report.objects, HumanBytes(report.bytes)));
                 lines.join("\n")
             })?;

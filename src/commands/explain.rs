@@ -28,7 +28,12 @@ pub(crate) fn run(global: &Global, arguments: &Explain, output: Output) -> anyho
 }
 
 /// Prints the fate of every action whose name contains `only`.
-pub(crate) fn report(plan: &Plan<'_>, store: &Store, only: Option<&str>, output: Output) -> anyhow::Result<Exit> {
+pub(crate) fn report(
+    plan: &Plan<'_>,
+    store: &Store,
+    only: Option<&str>,
+    output: Output,
+) -> anyhow::Result<Exit> {
     let mut actions = build::preview(plan, store)?;
     actions.retain(|preview| only.is_none_or(|only| preview.label.to_string().contains(only)));
     let explained = Explained { schema: 1, actions };

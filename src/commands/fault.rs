@@ -10,7 +10,9 @@ pub(super) fn from_environment() -> anyhow::Result<Option<Fault>> {
         Err(_) => Ok(None),
         Ok("no-permute") => Ok(Some(Fault::NoPermute)),
         Ok("rope-head-dim") => Ok(Some(Fault::RopeHeadDim)),
-        Ok(other) => Err(crate::exit::Failed::usage(format!("ANEPIPE_FAULT: there is no fault {other}")).into()),
+        Ok(other) => {
+            Err(crate::exit::Failed::usage(format!("ANEPIPE_FAULT: there is no fault {other}")).into())
+        }
     }
 }
 

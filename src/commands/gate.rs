@@ -39,7 +39,9 @@ pub(crate) fn parity(global: &Global, arguments: &GateParity, output: Output) ->
         shards.push(parity::run(&device, &bundle.resolve(&shard.path)?, &token_embeddings, &task)?);
     }
     let gated = Gated { schema: 1, pass: shards.iter().all(|shard| shard.report.pass), shards };
-    output.result(&gated, || gated.shards.iter().map(|shard| shard.report.to_string()).collect::<Vec<_>>().join("\n"))?;
+    output.result(&gated, || {
+        gated.shards.iter().map(|shard| shard.report.to_string()).collect::<Vec<_>>().join("\n")
+    })?;
     for reason in gated.shards.iter().filter_map(|shard| shard.reason.clone()) {
         output.error(&Failed::new(format!("the parity gate did not pass: {reason}")).into());
     }

@@ -9,16 +9,15 @@ use serde_json::json;
 
 use crate::cli::{Global, Graph, GraphStyle};
 use crate::exit::Exit;
-use crate::output::Output;
 
-pub(crate) fn run(global: &Global, arguments: &Graph, output: Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(global: &Global, arguments: &Graph) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
     let options = super::build::options(&arguments.target, &config)?;
     let model = Model::open(&options.model, options.context)?;
     let store = super::store(global)?;
     let workers = super::build::workers(global, &config)?;
     let plan = build::plan(&model, &options, &store, &workers)?;
-    output.text(&draw(&plan.graph, arguments.style))?;
+    crate::output::text(&draw(&plan.graph, arguments.style))?;
     Ok(Exit::Ok)
 }
 

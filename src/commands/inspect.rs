@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Inspect, output: Output) -> anyhow::Result<Exit> {
     let path = &arguments.file;
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if arguments.mil {
-        output.text(&mil_text(path, extension)?)?;
+        crate::output::text(&mil_text(path, extension)?)?;
         return Ok(Exit::Ok);
     }
     let description = match extension {
@@ -37,7 +37,8 @@ pub(crate) fn run(arguments: &Inspect, output: Output) -> anyhow::Result<Exit> {
         _ if path.join(MANIFEST_FILE).is_file() => bundle(path)?,
         _ if path.is_dir() => {
             let path = path.display();
-            let message = format!("inspecting {path}: it is a folder, but not a bundle, .mlpackage or .mlmodelc");
+            let message =
+                format!("inspecting {path}: it is a folder, but not a bundle, .mlpackage or .mlmodelc");
             return Err(Failed::bad_input(message).into());
         }
         _ => gguf(path)?,
@@ -54,7 +55,10 @@ fn mil_text(path: &Path, extension: &str) -> anyhow::Result<String> {
             let dialect = anepipe_mil::text::Dialect::of_specification(model.specification_version);
             Ok(anepipe_mil::text::print(&model.program, dialect)?)
         }
-        _ => Err(Failed::usage(format!("{}: --mil prints .mlpackage and .mlmodelc only", path.display())).into()),
+        _ => {
+            Err(Failed::usage(format!("{}: --mil prints .mlpackage and .mlmodelc only", path.display()))
+                .into())
+        }
     }
 }
 
@@ -86,7 +90,7 @@ fn safetensors(path: &Path) -> anyhow::Result<Description> {
     for name in file.names() {
         let tensor = file.tensor(&name).map_err(StageError::from)?;
         let (dtype, shape, bytes) = (tensor.dtype().to_string(), tensor.shape().to_vec(), tensor.bytes());
-        let _ = writeln!(words, "  {name}: {dtype} {shape:?}, {}", HumanBytes(bytes as u64));
+        let _ = writeln!(words, "  {name}: {dtype} {shape:?}, {}", HumanBytes(bytes));
         tensors.push(json!({"name": name, "type": dtype, "shape": shape, "bytes": bytes}));
     }
     Ok(Description { data: json!({"schema": 1, "kind": "safetensors", "tensors": tensors}), words })
@@ -105,11 +109,13 @@ fn program(kind: &str, program: &Program) -> Description {
             for port in named {
                 let _ = writeln!(words, "    {role} {}: {}", port.name, port.ty);
             }
-            let list = named.iter().map(|port| json!({"name": port.name, "type": port.ty.to_string()})).collect();
+            let list =
+                named.iter().map(|port| json!({"name": port.name, "type": port.ty.to_string()})).collect();
             ports.insert(format!("{role}s"), Value::Array(list));
         }
         let total: u64 = function.operations.values().sum();
-        let kinds: Vec<String> = function.operations.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let kinds: Vec<String> =
+            function.operations.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let _ = writeln!(words, "    {total} operations: {}", kinds.join(", "));
         ports.insert("opset".to_owned(), function.opset.clone().into());
         ports.insert("operations".to_owned(), json!(function.operations));
@@ -120,7 +126,10 @@ fn program(kind: &str, program: &Program) -> Description {
         let _ = writeln!(words, "  weights {dtype}: {} blobs, {}", weight.blobs, HumanBytes(weight.bytes));
         weights.insert(dtype.to_string(), json!({"blobs": weight.blobs, "bytes": weight.bytes}));
     }
-    Description { data: json!({"schema": 1, "kind": kind, "functions": functions, "weights": weights}), words }
+    Description {
+        data: json!({"schema": 1, "kind": kind, "functions": functions, "weights": weights}),
+        words,
+    }
 }
 
 fn bundle(path: &Path) -> anyhow::Result<Description> {
@@ -132,7 +141,13 @@ fn bundle(path: &Path) -> anyhow::Result<Description> {
     );
     for shard in &manifest.shards {
         let [start, end] = shard.range;
-        let _ = writeln!(words, "  shard {}: {:?} {start}..{end}, {} states", shard.path, shard.role, shard.states.len());
+        let _ = writeln!(
+            words,
+            "  shard {}: {:?} {start}..{end}, {} states",
+            shard.path,
+            shard.role,
+            shard.states.len()
+        );
     }
     for gate in &manifest.gates {
         let verdict = if gate.pass { "passed" } else { "did not pass" };

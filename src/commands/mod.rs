@@ -21,7 +21,7 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
         Command::Build(arguments) => build::run(global, arguments, output),
         Command::Gate(Gate::Parity(arguments)) => gate::parity(global, arguments, output),
         Command::Explain(arguments) => explain::run(global, arguments, output),
-        Command::Graph(arguments) => graph::run(global, arguments, output),
+        Command::Graph(arguments) => graph::run(global, arguments),
         Command::Cache(arguments) => cache::run(global, arguments, output),
         Command::Inspect(arguments) => inspect::run(arguments, output),
         Command::Compile(arguments) => compile::run(arguments, output),

@@ -1,4 +1,4 @@
-//! The event stream as a JUnit file: one test case an action, so that CI shows which stage or gate failed.
+//! The event stream as a `JUnit` file: one test case an action, so that CI shows which stage or gate failed.
 
 use std::time::Duration;
 

@@ -30,24 +30,32 @@ impl Output {
     }
 
     /// Prints a result: its words, or its one JSON document.
-    pub(crate) fn result<T: Serialize>(self, result: &T, words: impl FnOnce() -> String) -> anyhow::Result<()> {
+    pub(crate) fn result<T: Serialize>(
+        self,
+        result: &T,
+        words: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
         match self.format {
             Format::Json => line(&serde_json::to_string(result)?),
             Format::Text => line(words().trim_end()),
         }
     }
 
-    /// Prints text that has only one form, such as a graph in dot.
-    pub(crate) fn text(self, text: &str) -> anyhow::Result<()> {
-        line(text.trim_end())
-    }
-
     /// Prints an error and what stands behind it.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        let (on, off) = if self.color { (style.render().to_string(), style.render_reset().to_string()) } else { Default::default() };
+        let (on, off) = if self.color {
+            (style.render().to_string(), style.render_reset().to_string())
+        } else {
+            Default::default()
+        };
         message(&format!("{on}error:{off} {error:#}"));
     }
+}
+
+/// Prints text that has only one form, such as a graph in dot.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    line(text.trim_end())
 }
 
 /// One line on stdout. A reader that went away (`| head`) is not an error.

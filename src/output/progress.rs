@@ -62,7 +62,10 @@ impl Progress {
                     Outcome::Cached => self.say(&format!("{label}: in the store")),
                     Outcome::Skipped | Outcome::Failed => {
                         let word = if *outcome == Outcome::Failed { "failed" } else { "skipped" };
-                        self.say(&format!("{label}: {word}, {}", error.as_deref().unwrap_or("no reason given")));
+                        self.say(&format!(
+                            "{label}: {word}, {}",
+                            error.as_deref().unwrap_or("no reason given")
+                        ));
                     }
                 }
             }
@@ -105,7 +108,9 @@ impl Progress {
 
 fn style() -> ProgressStyle {
     // The template is a constant that a test parses; should it ever not parse, the default bar is still a bar.
-    ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(TEMPLATE)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 const TEMPLATE: &str = "{prefix:>10} [{bar:24}] {pos}/{len} {wide_msg}";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anepipe_pipeline::event::{ActionId, Event, Label, Timed};
 use serde_json::{Value, json};
 
-/// Collects spans; [`Trace::finish`] gives the document (open it in Perfetto or chrome://tracing).
+/// Collects spans; [`Trace::finish`] gives the document (open it in Perfetto).
 #[derive(Default)]
 pub(crate) struct Trace {
     labels: Vec<Label>,
@@ -25,7 +25,8 @@ impl Trace {
             Event::Planned { actions } => self.labels.clone_from(actions),
             Event::Started { action, reasons } => {
                 let busy: Vec<usize> = self.open.values().map(|span| span.lane).collect();
-                let lane = (0..).find(|lane| !busy.contains(lane)).unwrap_or_default();
+                // One lane more than there are busy ones is enough for one to be free.
+                let lane = (0..=busy.len()).find(|lane| !busy.contains(lane)).unwrap_or_default();
                 let reasons = reasons.iter().map(ToString::to_string).collect();
                 self.open.insert(*action, Span { lane, began: timed.at, reasons });
             }
@@ -62,7 +63,8 @@ mod tests {
     #[test]
     fn actions_that_overlap_lie_in_different_lanes_and_a_lane_is_used_again() {
         let mut trace = Trace::default();
-        let labels = (0..3).map(|layer| Label { stage: Stage::Extract, subject: format!("layer {layer}") }).collect();
+        let labels =
+            (0..3).map(|layer| Label { stage: Stage::Extract, subject: format!("layer {layer}") }).collect();
         let started = |id| Event::Started { action: ActionId(id), reasons: vec![] };
         let finished = |id| Event::Finished {
             action: ActionId(id),
@@ -71,17 +73,26 @@ mod tests {
             seconds: 1.0,
             error: None,
         };
-        let events =
-            [Event::Planned { actions: labels }, started(0), started(1), finished(0), started(2), finished(1), finished(2)];
+        let events = [
+            Event::Planned { actions: labels },
+            started(0),
+            started(1),
+            finished(0),
+            started(2),
+            finished(1),
+            finished(2),
+        ];
         for (second, event) in events.into_iter().enumerate() {
             trace.read(&Timed { at: second as f64, event });
         }
         let trace = trace.finish();
-        let lanes: Vec<_> = ["0", "1", "2"].iter().map(|_| ()).zip(trace["traceEvents"].as_array().expect("spans"))
-            .map(|((), span)| (span["name"].as_str().expect("a name").to_owned(), span["tid"].as_u64(), span["dur"].as_u64()))
+        let spans = trace["traceEvents"].as_array().expect("spans");
+        let lanes: Vec<_> = spans
+            .iter()
+            .map(|span| (span["name"].as_str().expect("a name"), span["tid"].as_u64(), span["dur"].as_u64()))
             .collect();
-        let expected = [("layer 0", 0, 2), ("layer 1", 1, 3), ("layer 2", 0, 2)]
-            .map(|(name, lane, seconds)| (format!("extract {name}"), Some(lane), Some(seconds * 1_000_000)));
+        let expected = [("extract layer 0", 0, 2), ("extract layer 1", 1, 3), ("extract layer 2", 0, 2)]
+            .map(|(name, lane, seconds)| (name, Some(lane), Some(seconds * 1_000_000)));
         assert_eq!(lanes, expected);
     }
 }

@@ -57,7 +57,8 @@ pub fn run(plan: &Plan<'_>, store: &Store, events: &Events, options: Options) ->
 /// Whether a bundle may be put into `out`: it is not there, empty, or an earlier bundle and nothing else. Asked before a
 /// build, so that nobody waits for a result that has no place.
 pub fn check_out(out: &Path) -> Result<(), StageError> {
-    let refuse = |why: String| StageError::Usage(format!("--out {}: {why}; choose another folder", out.display()));
+    let refuse =
+        |why: String| StageError::Usage(format!("--out {}: {why}; choose another folder", out.display()));
     let mut extra = match fs_err::symlink_metadata(out) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),

@@ -367,7 +367,10 @@ impl<'a> Planner<'a> {
 
     /// One digest for everything that was read of the model file.
     fn source(&self) -> String {
-        let lines: String = self.digests.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
+        let mut lines = String::new();
+        for (name, digest) in &self.digests {
+            lines.extend([name.as_str(), " ", &digest.to_string(), "\n"]);
+        }
         Digest::of_bytes(lines.as_bytes()).to_string()
     }
 

@@ -18,6 +18,9 @@ use crate::event::ActionId;
 use crate::stages::graph::Style;
 use crate::stages::quantize::Quantization;
 
+/// The bundle's name for the rows that the gates feed.
+const TOKEN_EMBEDDINGS: &str = "token_embeddings.safetensors";
+
 /// A shard's actions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShippedShard {
@@ -87,7 +90,6 @@ pub(super) fn run(job: &mut Job<'_>, shards: &[ShippedShard], facts: &Facts) -> 
         let report = job.artifact(&format!("quantize {name}"))?;
         insert_blob(&mut tree, &format!("reports/quantize_{name}.json"), report)?;
     }
-    const TOKEN_EMBEDDINGS: &str = "token_embeddings.safetensors";
     insert_blob(&mut tree, TOKEN_EMBEDDINGS, job.artifact("token_embeddings")?)?;
     let contract = job.artifact("contract")?;
     insert_blob(&mut tree, "contract.json", contract)?;
