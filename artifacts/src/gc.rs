@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::actions::USE_GRAIN;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::{Doing, Result};
@@ -12,7 +13,7 @@ use crate::key::Key;
 use crate::layout::fan;
 use crate::pins::Target;
 use crate::session::remove_all;
-use crate::store::{Store, USE_GRAIN};
+use crate::store::Store;
 
 /// What to collect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

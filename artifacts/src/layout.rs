@@ -1,6 +1,7 @@
 //! Where things are in a cache directory, and whether a directory is one.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -98,8 +99,11 @@ impl Layout {
             (self.root.join("CACHEDIR.TAG"), CACHEDIR_TAG.to_owned()),
             (self.version(), format!("{VERSION_PREFIX}{STORE_SCHEMA}\n")),
         ] {
-            let mut file =
-                tempfile::Builder::new().prefix(".anepipe-").tempfile_in(&self.root).doing(doing)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(".anepipe-")
+                .permissions(PermissionsExt::from_mode(0o644))
+                .tempfile_in(&self.root)
+                .doing(doing)?;
             std::io::Write::write_all(&mut file, text.as_bytes()).doing(doing)?;
             file.persist(path).map_err(|e| e.error).doing(doing)?;
         }

@@ -1,6 +1,7 @@
 //! Pins: names for what garbage collection must keep.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -50,7 +51,10 @@ impl Store {
         let pin = Pin { name: name.to_owned(), target, created: seconds_since_1970(SystemTime::now()) };
         let doing = "writing a pin";
         let session = self.session()?;
-        let mut file = tempfile::NamedTempFile::new_in(session.dir()).doing(doing)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(PermissionsExt::from_mode(0o644))
+            .tempfile_in(session.dir())
+            .doing(doing)?;
         let json = serde_json::to_vec(&pin).map_err(std::io::Error::from).doing(doing)?;
         file.write_all(&json).doing(doing)?;
         // Nothing could make up for a lost pin.

@@ -94,10 +94,7 @@ fn a_damaged_record_is_a_miss() {
     let (key, artifact) = run(&place.store(), 1);
     let (other, _) = run(&place.store(), 2);
     let store = place.store();
-    let path = |key: &Key| {
-        let hex = key.to_string();
-        place.cache().join("ac").join(&hex[..2]).join(format!("{hex}.json"))
-    };
+    let path = |key: &Key| record_path(&place, key);
     let whole = fs::read(path(&key)).unwrap();
     let foreign = fs::read(path(&other)).unwrap();
     let newer =
@@ -171,37 +168,77 @@ fn the_last_run_tells_why_an_action_runs_again() {
     assert_eq!(place.store().last_run("graph", "y").unwrap(), None);
 }
 
-#[test]
-fn unflushed_records_of_another_boot_are_hashed_before_they_are_trusted() {
-    let place = Place::new();
-    let store = place.store();
-    let (key, artifact) = run(&store, 1);
-    let (settled, _) = run(&store, 2);
-    let hex = key.to_string();
-    let path = place.cache().join("ac").join(&hex[..2]).join(format!("{hex}.json"));
-    let before_power_loss = || {
-        let text = fs::read_to_string(&path).unwrap();
-        let mut envelope: Value = serde_json::from_str(&text).unwrap();
-        envelope["boot"] = "another boot".into();
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, envelope.to_string()).unwrap();
-    };
-    drop(store);
+/// Makes a record look like one of before the machine was switched off.
+fn before_another_boot(path: &std::path::Path) {
+    let mode = fs::metadata(path).unwrap().permissions();
+    let mut envelope: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    envelope["boot"] = "another boot".into();
+    fs::remove_file(path).unwrap();
+    fs::write(path, envelope.to_string()).unwrap();
+    fs::set_permissions(path, mode).unwrap();
+}
 
-    // Whole: a hit, and from then on trusted.
-    before_power_loss();
+/// Makes an object look like one whose data were lost while its size was kept, as file systems may do without power.
+fn tear(store: &anepipe_artifacts::Store, artifact: &Artifact) {
+    let object = store.path_of(artifact.digest());
+    let like = store.put_bytes(b"like").unwrap();
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, vec![0; artifact.size() as usize]).unwrap();
+    forge_time(&object, &store.path_of(like.digest()));
+}
+
+fn record_path(place: &Place, key: &Key) -> std::path::PathBuf {
+    let hex = key.to_string();
+    place.cache().join("ac").join(&hex[..2]).join(format!("{hex}.json"))
+}
+
+#[test]
+fn what_was_not_flushed_is_hashed_after_a_loss_of_power() {
+    let place = Place::new();
+    let (key, artifact) = run(&place.store(), 1);
+    let path = record_path(&place, &key);
+
+    // Whole: a hit, and trusted from then on.
+    before_another_boot(&path);
     assert!(place.store().lookup(&key).unwrap().is_some());
     assert!(!fs::read_to_string(&path).unwrap().contains("another boot"));
 
-    // Torn, in the way of a file system that kept the size and lost the data: a miss.
-    before_power_loss();
-    let object = place.store().path_of(artifact.digest());
-    let like = place.store().path_of(&Digest::of_bytes(b"output 2"));
-    fs::remove_file(&object).unwrap();
-    fs::write(&object, b"\0\0\0\0\0\0\0\0").unwrap();
-    forge_time(&object, &like);
-    assert!(place.store().lookup(&key).unwrap().is_none());
-    assert!(place.store().lookup(&settled).unwrap().is_some());
+    // Torn: a miss, and an action that gives the same object does not take the torn one for it.
+    before_another_boot(&path);
+    tear(&place.store(), &artifact);
+    assert!(place.store().peek(&key).unwrap().is_none());
+    tear_again_and_store(&place, &artifact);
+}
+
+fn tear_again_and_store(place: &Place, artifact: &Artifact) {
+    place.store().put_bytes(b"output 1").unwrap();
+    tear(&place.store(), artifact);
+    let store = place.store();
+    assert_eq!(store.put_bytes(b"output 1").unwrap(), *artifact);
+    assert_eq!(store.read(artifact).unwrap(), b"output 1");
+}
+
+#[test]
+fn what_was_flushed_is_trusted_after_a_loss_of_power() {
+    let place = Place::new();
+    let store = place.store();
+    let (key, _) = run(&store, 1);
+    let path = record_path(&place, &key);
+    assert_ne!(fs::metadata(&path).unwrap().mode() & 0o222, 0);
+    store.settle().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o222, 0);
+    before_another_boot(&path);
+    store.lookup(&key).unwrap().unwrap();
+    assert!(fs::read_to_string(&path).unwrap().contains("another boot"), "it was hashed and written again");
+    // An action that runs again, as when it is forced, is unflushed again.
+    run(&store, 1);
+    assert_ne!(fs::metadata(&path).unwrap().mode() & 0o222, 0);
+    // What another process of this boot has not flushed, the next build does.
+    drop(store);
+    let store = place.store();
+    store.lookup(&key).unwrap().unwrap();
+    store.settle().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o222, 0);
 }
 
 fn truncate(path: &std::path::Path, length: u64) {

@@ -30,6 +30,11 @@ fn as_a_child() {
     let dir = Path::new(&dir);
     match role.as_str() {
         "open" => println!("{:?}", Store::open(dir).err()),
+        "look" => {
+            let store = Store::open(dir).unwrap();
+            let hits = (0..10).filter(|n| store.lookup(&action(*n).1).unwrap().is_some()).count();
+            println!("{hits} hits, then {:?}", store.put_bytes(b"new").map_err(|e| e.to_string()));
+        }
         "build" => {
             let store = Store::open(dir).unwrap();
             for n in 0..40 {

@@ -1,8 +1,8 @@
 //! Which directories can be a cache.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use anepipe_artifacts::{Store, StoreError};
 
@@ -52,29 +52,48 @@ fn a_cache_that_lost_its_version_is_a_cache_still() {
     assert!(place.store().lookup(&key).unwrap().is_some());
 }
 
-#[test]
-fn an_unwritable_place_is_a_clear_error() {
-    use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
-    let dir = place.path("closed");
-    fs::create_dir(&dir).unwrap();
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
-    let report = |mut command: Command| {
-        let output = command.output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let mut command = child("open", &dir.join("cache"));
+/// What `role` says as a user who may not write to `dir`; `None` if there is no way to be one.
+fn said_by_a_stranger(place: &Place, role: &str, dir: &std::path::Path) -> Option<String> {
+    let mut command = child(role, dir);
     if rustix::process::geteuid().is_root() {
         // Root may write anywhere; nobody may not.
         fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         command.uid(65534);
-        if command.output().is_err() {
-            println!("skipped: the test binary cannot be run by another user");
-            return;
-        }
     }
-    let said = report(command);
+    let Ok(output) = command.output() else {
+        println!("skipped: the test binary cannot be run by another user");
+        return None;
+    };
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn an_unwritable_place_is_a_clear_error() {
+    let place = Place::new();
+    let dir = place.path("closed");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
+    let Some(said) = said_by_a_stranger(&place, "open", &dir.join("cache")) else { return };
     assert!(said.contains("Denied") && said.contains("closed"), "{said}");
+}
+
+#[test]
+fn a_cache_that_may_only_be_read_gives_hits() {
+    let place = Place::new();
+    let store = place.store();
+    for n in 0..10 {
+        run(&store, n);
+    }
+    drop(store);
+    for dir in ["cache", "cache/tmp"] {
+        fs::set_permissions(place.path(dir), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let said = said_by_a_stranger(&place, "look", &place.cache());
+    for dir in ["cache", "cache/tmp"] {
+        fs::set_permissions(place.path(dir), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let Some(said) = said else { return };
+    assert!(said.contains("10 hits") && said.contains("not allowed"), "{said}");
 }
 
 #[test]
