@@ -5,17 +5,23 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use pyo3::ffi;
 
 use super::version::PythonVersion;
 
 /// The version text of the loaded library, as in `3.11.7 (main, …)`. Does not start Python.
-pub(super) fn library_version() -> String {
-    // SAFETY: `Py_GetVersion` may be called before Python is started and returns a static, NUL-terminated string.
-    let text = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
-    text.to_string_lossy().into_owned()
+pub(super) fn library_version() -> &'static str {
+    // `Py_GetVersion` writes a static buffer when it is first called (from Python 3.12 on it marks the buffer as written
+    // before it is), so two threads must not make that call at once.
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        // SAFETY: `Py_GetVersion` may be called before Python is started and returns a static, NUL-terminated string. This
+        // is the only call of it before Python is started, and `OnceLock` makes it happen once.
+        let text = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
+        text.to_string_lossy().into_owned()
+    })
 }
 
 /// Starts Python in this process, once, without any influence from outside: no `PYTHON*` variables, no user packages, no

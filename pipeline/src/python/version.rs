@@ -25,7 +25,7 @@ impl PythonVersion {
 
     /// The Python library that is loaded into this process. Does not start Python.
     pub fn running() -> Self {
-        Self::parse(&interpreter::library_version()).unwrap_or(Self { major: 0, minor: 0, patch: None })
+        Self::parse(interpreter::library_version()).unwrap_or(Self { major: 0, minor: 0, patch: None })
     }
 
     /// Reads a version from the start of a text: `3.11.7 (main, …)`, `3.11.7.final.0`, `3.13.0rc1`, `3.11`.
@@ -79,9 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn the_loaded_library_is_the_one_of_the_build() {
-        let (built, running) = (PythonVersion::built(), PythonVersion::running());
-        assert_eq!(built, running);
+    fn the_loaded_library_is_the_one_of_the_build_to_every_thread_that_asks() {
+        let built = PythonVersion::built();
+        let together = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    together.wait();
+                    assert_eq!(PythonVersion::running(), built);
+                });
+            }
+        });
         assert!(built.minor >= 10, "{built}");
     }
 }
