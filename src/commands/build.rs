@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use anepipe_artifacts::Store;
 use anepipe_pipeline::build::{self, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, Model, Workers};
 use anepipe_pipeline::config::Config;
 use anepipe_pipeline::error::StageError;
@@ -46,6 +47,8 @@ struct Failure {
     stage: &'static str,
     subject: String,
     error: String,
+    /// The gate's whole report, in the store.
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> anyhow::Result<Exit> {
@@ -76,19 +79,20 @@ pub(crate) fn run(global: &Global, arguments: &cli::Build, output: Output) -> an
     if let Some(bundle) = &built.bundle {
         build::publish(&store, bundle, &out)?;
     }
-    report(&built, &out, began, output)
+    report(&built, &store, &out, began, output)
 }
 
-fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::Result<Exit> {
+fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Output) -> anyhow::Result<Exit> {
     let failures: Vec<Failure> = built
         .failures()
-        .map(|(label, error)| Failure {
+        .map(|(label, ended)| Failure {
             stage: label.stage.name(),
             subject: label.subject.clone(),
-            error: error.to_string(),
+            error: ended.error.as_ref().map(ToString::to_string).unwrap_or_default(),
+            report: ended.outputs.get("report").map(|report| store.path_of(report.digest())),
         })
         .collect();
-    let exit = built.failures().map(|(_, error)| exit_of(error)).next().unwrap_or(Exit::Ok);
+    let exit = built.failures().find_map(|(_, ended)| ended.error.as_ref()).map_or(Exit::Ok, exit_of);
     let summary = Summary {
         schema: 1,
         result: if exit == Exit::Ok { "ok" } else { "failed" },
@@ -103,9 +107,10 @@ fn report(built: &Built, out: &Path, began: Instant, output: Output) -> anyhow::
         seconds: began.elapsed().as_secs_f64(),
         failures,
     };
-    for failure in &summary.failures {
-        output
-            .error(&Failed::new(format!("{} {}: {}", failure.stage, failure.subject, failure.error)).into());
+    for Failure { stage, subject, error, report } in &summary.failures {
+        let report =
+            report.as_ref().map(|path| format!("; every figure: {}", path.display())).unwrap_or_default();
+        output.error(&Failed::new(format!("{stage} {subject}: {error}{report}")).into());
     }
     output.result(&summary, || words(&summary))?;
     Ok(exit)

@@ -36,12 +36,9 @@ impl Built {
         self.actions.iter().filter(|(_, ended)| ended.outcome == outcome).count()
     }
 
-    /// What went wrong, in the order of the graph; what was skipped because of it is not repeated.
-    pub fn failures(&self) -> impl Iterator<Item = (&Label, &StageError)> {
-        self.actions
-            .iter()
-            .filter(|(_, ended)| ended.outcome == Outcome::Failed)
-            .filter_map(|(label, ended)| Some((label, ended.error.as_ref()?)))
+    /// The actions that failed, in the order of the graph; what was skipped because of them is not among them.
+    pub fn failures(&self) -> impl Iterator<Item = &(Label, Ended)> {
+        self.actions.iter().filter(|(_, ended)| ended.outcome == Outcome::Failed)
     }
 }
 
