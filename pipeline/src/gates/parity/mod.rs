@@ -62,7 +62,7 @@ pub enum ParityError {
         /// The shard.
         shard: String,
         /// What is wrong.
-        source: PassError,
+        source: Box<PassError>,
     },
     /// The device refused.
     #[error("parity gate on {shard}: {source}")]
@@ -70,7 +70,7 @@ pub enum ParityError {
         /// The shard.
         shard: String,
         /// What is wrong.
-        source: RuntimeError,
+        source: Box<RuntimeError>,
     },
     /// No token embeddings were given.
     #[error("parity gate on {shard}: no token embeddings to feed; name tokens in [gates] token_ids")]
@@ -114,13 +114,25 @@ pub fn check(
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
-    Pass(#[from] PassError),
+    Pass(Box<PassError>),
     #[error(transparent)]
-    Device(#[from] RuntimeError),
+    Device(Box<RuntimeError>),
     #[error("no tokens")]
     NoTokens,
     #[error("{0} and {1}")]
     Widths(String, String),
+}
+
+impl From<PassError> for Trouble {
+    fn from(error: PassError) -> Self {
+        Self::Pass(Box::new(error))
+    }
+}
+
+impl From<RuntimeError> for Trouble {
+    fn from(error: RuntimeError) -> Self {
+        Self::Device(Box::new(error))
+    }
 }
 
 struct Gate<'a> {

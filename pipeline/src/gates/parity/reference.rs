@@ -180,16 +180,18 @@ impl Reference {
             x
         };
         for head in 0..KV_HEADS {
+            let new_k: Columns = (0..self.block).map(|t| rotated(t, HEADS + head)).collect();
+            let first_v = (HEADS + KV_HEADS + head) * HEAD_DIM;
             for s in 0..S {
-                let written: f32 = (0..self.block).map(|t| input(4, s * self.block + t)).sum();
+                let write: Vec<f32> = (0..self.block).map(|t| input(4, s * self.block + t)).collect();
+                let written: f32 = write.iter().sum();
                 let keep = if self.bug == Bug::CacheNotCleared { 1.0 } else { 1.0 - written };
                 for j in 0..HEAD_DIM {
                     let at = (head * S + s) * HEAD_DIM + j;
-                    let put = |new: &dyn Fn(usize) -> f32| -> f32 {
-                        (0..self.block).map(|t| input(4, s * self.block + t) * new(t)).sum()
-                    };
-                    k[at] = round(k[at] * keep + put(&|t| rotated(t, HEADS + head)[j]));
-                    v[at] = round(v[at] * keep + put(&|t| qkv[t][(HEADS + KV_HEADS + head) * HEAD_DIM + j]));
+                    let put_k: f32 = write.iter().zip(&new_k).map(|(write, new)| write * new[j]).sum();
+                    let put_v: f32 = write.iter().zip(qkv).map(|(write, new)| write * new[first_v + j]).sum();
+                    k[at] = round(k[at] * keep + put_k);
+                    v[at] = round(v[at] * keep + put_v);
                 }
             }
         }

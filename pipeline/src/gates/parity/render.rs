@@ -77,7 +77,7 @@ impl ParityReport {
     pub fn summary(&self) -> String {
         let failed: Vec<&ParityCheck> = self.checks.iter().filter(|check| !check.pass).collect();
         let Some(first) = failed.first() else {
-            return format!("{}: {} comparisons, all equal enough", self.shard, self.checks.len());
+            return format!("{}: {} comparisons, all within their limits", self.shard, self.checks.len());
         };
         let token = first.failing_tokens.first().map(|&token| failing(first, token)).unwrap_or_default();
         format!(

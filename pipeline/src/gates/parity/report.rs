@@ -202,6 +202,9 @@ impl Compared<'_> {
             distances.push(distance);
             updates.extend(changed);
         }
+        let (common, longest) = (distances.len(), self.expected.len().max(self.found.len()));
+        failures.extend((common..longest).map(|token| Failure::Length { token }));
+        bit_exact &= common == longest;
         let all = distances.iter().fold(Distance::default(), Distance::and);
         let mut failing_tokens: Vec<usize> = failures.iter().map(Failure::token).collect();
         failing_tokens.dedup();
@@ -228,4 +231,64 @@ impl Compared<'_> {
 /// False when either is NaN.
 fn at_least(value: f64, limit: f64) -> bool {
     value >= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { per_token_cos: 0.999, update_per_token_cos: 0.999, bit_exact: false };
+
+    fn row(values: [f32; 2]) -> Vec<f16> {
+        values.map(f16::from_f32).to_vec()
+    }
+
+    fn judge(
+        inputs: Option<&[Vec<f16>]>,
+        expected: &[Vec<f16>],
+        found: &[Vec<f16>],
+        limits: Limits,
+    ) -> ParityCheck {
+        let stream = Stream { name: "by hand".to_owned(), start: 5, rows: vec![], drafts: vec![] };
+        let (invariance, case, slots) = (Invariance::Slot, Case::Block, &[0, 1, 2][..]);
+        Compared { invariance, case, stream: &stream, slots, inputs, expected, found }.judge(limits)
+    }
+
+    #[test]
+    fn one_quiet_wrong_token_fails_whatever_the_aggregate_says() {
+        let expected = [row([100.0, 0.0]), row([1.0, 0.0]), row([0.0, 100.0])];
+        let found = [row([100.0, 0.0]), row([0.0, 1.0]), row([0.0, 100.0])];
+        let check = judge(None, &expected, &found, LIMITS);
+        assert!(check.seq_vs_block_cos.unwrap() > 0.9999, "the aggregate sees nothing");
+        assert_eq!(check.failures, [Failure::Cosine { token: 1, value: 0.0, limit: 0.999 }]);
+        assert_eq!((check.failing_tokens, check.pass), (vec![1], false));
+    }
+
+    #[test]
+    fn a_small_wrong_update_on_a_loud_residual_fails_by_its_update_alone() {
+        let inputs = [row([1000.0, 0.0])];
+        let check = judge(Some(&inputs), &[row([1000.0, 4.0])], &[row([1004.0, 0.0])], LIMITS);
+        assert!(check.per_token_cos[0].unwrap() > 0.9999);
+        assert_eq!(check.failures, [Failure::UpdateCosine { token: 0, value: 0.0, limit: 0.999 }]);
+    }
+
+    #[test]
+    fn a_token_with_several_faults_is_named_once() {
+        let limits = Limits { bit_exact: true, ..LIMITS };
+        let inputs = [row([0.0, 0.0])];
+        let check = judge(Some(&inputs), &[row([1.0, 0.0])], &[row([0.0, 1.0])], limits);
+        assert_eq!((check.failures.len(), check.failing_tokens), (3, vec![0]));
+    }
+
+    #[test]
+    fn outputs_of_different_length_fail() {
+        let check = judge(None, &[row([1.0, 2.0])], &[vec![f16::ONE]], LIMITS);
+        assert!(check.failures.contains(&Failure::Length { token: 0 }) && !check.bit_exact);
+    }
+
+    #[test]
+    fn a_run_that_gave_fewer_tokens_fails_for_each_that_is_missing() {
+        let check = judge(None, &[row([1.0, 2.0]), row([1.0, 2.0])], &[row([1.0, 2.0])], LIMITS);
+        assert_eq!(check.failures, [Failure::Length { token: 1 }]);
+    }
 }

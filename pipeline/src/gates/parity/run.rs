@@ -73,18 +73,17 @@ impl<'a> Runner<'a> {
             let drafts = stream.drafts.as_slice();
             let mut beside: &[Vec<f16>] = &[];
             match disturbance {
-                Disturbance::None => {}
                 Disturbance::Drafts => {
                     self.fill_from(state, start, |_| f16::ZERO)?;
                     beside = drafts.get(tokens.len()..).unwrap_or_default();
                 }
                 Disturbance::Rejected if index.is_multiple_of(2) => self.pass(state, start, drafts.iter())?,
-                Disturbance::Rejected => {}
                 Disturbance::Poison { peak } => {
                     let mut noise = Noise::new("poison");
                     let loud = f16::from_f32((2.0 * peak).clamp(1.0, f16::MAX.to_f32()));
                     self.fill_from(state, start, |_| noise.sign(loud))?;
                 }
+                Disturbance::None | Disturbance::Rejected => {}
             }
             self.pass(state, start, tokens.iter().chain(beside))?;
             for slot in 0..tokens.len() {
