@@ -1,9 +1,9 @@
 //! Elementwise operators over fp16 slices: widened, applied and rounded a block at a time.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::Isa;
+use super::convert::{narrow, widen};
 use super::isa::for_each_isa;
 use crate::portable::arith::operator::{Binary, Unary};
 use crate::portable::graph::shape;
@@ -58,9 +58,9 @@ impl Reading {
 
     /// Widens what the results from `start` on read; `start` is a multiple of [`BLOCK`], and `block` holds what the
     /// block before read.
-    fn widen(&self, x: &[f16], start: usize, block: &mut [f32]) {
+    fn read(&self, isa: Isa, x: &[f16], start: usize, block: &mut [f32]) {
         match self {
-            Self::Same => x[start..start + block.len()].convert_to_f32_slice(block),
+            Self::Same => widen(isa, &x[start..start + block.len()], block),
             // The cycle looks the same in every block.
             Self::Cycle if BLOCK.is_multiple_of(x.len()) && start > 0 => {}
             Self::Cycle => {
@@ -68,7 +68,7 @@ impl Reading {
                 let mut rest = block;
                 while !rest.is_empty() {
                     let (part, more) = rest.split_at_mut(rest.len().min(x.len() - at));
-                    x[at..at + part.len()].convert_to_f32_slice(part);
+                    widen(isa, &x[at..at + part.len()], part);
                     (at, rest) = (0, more);
                 }
             }
@@ -100,11 +100,11 @@ pub fn binary(isa: Isa, operator: Binary, x: (&[f16], &Reading), y: (&[f16], &Re
     let (mut a, mut b) = ([0f32; BLOCK], [0f32; BLOCK]);
     for (index, out) in out.chunks_mut(BLOCK).enumerate() {
         let (start, length) = (index * BLOCK, out.len());
-        x.1.widen(x.0, start, &mut a[..length]);
-        y.1.widen(y.0, start, &mut b[..length]);
+        x.1.read(isa, x.0, start, &mut a[..length]);
+        y.1.read(isa, y.0, start, &mut b[..length]);
         let mut result = [0f32; BLOCK];
         apply_binary(isa, operator, &a, &b, &mut result);
-        narrow(isa, &mut result[..length], out);
+        narrow(isa, &result[..length], out);
     }
 }
 
@@ -112,23 +112,9 @@ pub fn binary(isa: Isa, operator: Binary, x: (&[f16], &Reading), y: (&[f16], &Re
 pub fn unary(isa: Isa, operator: Unary, x: &[f16], out: &mut [f16]) {
     let mut a = [0f32; BLOCK];
     for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-        x.convert_to_f32_slice(&mut a[..x.len()]);
+        widen(isa, x, &mut a[..x.len()]);
         apply_unary(isa, operator, &mut a);
-        narrow(isa, &mut a[..x.len()], out);
-    }
-}
-
-/// Rounds `values` to fp16; every NaN becomes the one that arithmetic writes.
-pub fn narrow(isa: Isa, values: &mut [f32], out: &mut [f16]) {
-    canonical_nan(isa, values);
-    out.convert_from_f32_slice(values);
-}
-
-for_each_isa! {
-    fn canonical_nan(values: &mut [f32]) {
-        for value in values {
-            *value = if value.is_nan() { f32::NAN } else { *value };
-        }
+        narrow(isa, &a[..x.len()], out);
     }
 }
 

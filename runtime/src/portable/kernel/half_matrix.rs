@@ -1,9 +1,9 @@
 //! fp16 matrices times fp16 columns, in fp32 with sums in lane order.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::Isa;
+use super::convert::widen;
 use super::isa::for_each_isa;
 use crate::portable::arith::half::round;
 use crate::portable::arith::lanes::{LANES, fold};
@@ -21,12 +21,14 @@ pub struct Columns {
     count: usize,
     length: usize,
     elements: Vec<f32>,
+    /// All activations, widened.
+    wide: Vec<f32>,
 }
 
 impl Columns {
     /// No columns yet; they will be multiplied with `isa`.
     pub fn new(isa: Isa) -> Self {
-        Self { isa, count: 0, length: 0, elements: Vec::new() }
+        Self { isa, count: 0, length: 0, elements: Vec::new(), wide: Vec::new() }
     }
 
     /// Takes `count` columns from `x`, in which the columns' elements alternate: `[length, count]`, last axis fastest.
@@ -36,9 +38,11 @@ impl Columns {
         let stride = self.stride();
         self.elements.clear();
         self.elements.resize(count * stride, 0.0);
+        self.wide.resize(x.len(), 0.0);
+        widen(self.isa, x, &mut self.wide);
         for (index, column) in self.elements.chunks_exact_mut(stride.max(1)).enumerate() {
-            let elements = x.iter().skip(index).step_by(count);
-            column.iter_mut().zip(elements).for_each(|(out, x)| *out = x.to_f32());
+            let elements = self.wide.iter().skip(index).step_by(count);
+            column.iter_mut().zip(elements).for_each(|(out, x)| *out = *x);
         }
     }
 
@@ -53,43 +57,47 @@ impl Columns {
 
     /// Multiplies the rows of `weights` (and adds `bias`) into `out` `[rows, columns]`, last axis fastest.
     pub fn multiply(&self, weights: &[f16], bias: Option<&[f16]>, out: &mut [f16]) {
-        let mut sums = [[0f32; LANES]; GROUP];
+        let mut lanes = [[0f32; LANES]; GROUP];
         for (row, out) in out.chunks_exact_mut(self.count.max(1)).enumerate() {
             let weights = &weights[row * self.length..(row + 1) * self.length];
             for (group, out) in out.chunks_mut(GROUP).enumerate() {
                 let columns = &self.elements[group * GROUP * self.stride()..];
-                let sums = &mut sums[..out.len()];
-                dots(self.isa, weights, columns, self.stride(), sums);
-                for (out, &sum) in out.iter_mut().zip(sums.iter()) {
-                    let sum = fold(sum);
+                let lanes = &mut lanes[..out.len()];
+                self.dots(weights, columns, lanes);
+                for (out, &lanes) in out.iter_mut().zip(lanes.iter()) {
+                    let sum = fold(lanes);
                     *out = round(bias.map_or(sum, |bias| sum + bias[row].to_f32()));
                 }
             }
         }
     }
-}
 
-for_each_isa! {
-    /// The lanes of one row with a group of columns that lie `stride` apart.
-    fn dots(weights: &[f16], columns: &[f32], stride: usize, sums: &mut [[f32; LANES]]) {
-        sums.fill([0.0; LANES]);
+    /// The lanes of one row with a group of columns.
+    fn dots(&self, weights: &[f16], columns: &[f32], lanes: &mut [[f32; LANES]]) {
+        lanes.fill([0.0; LANES]);
         let mut wide = [0f32; PART];
         for (part, weights) in weights.chunks(PART).enumerate() {
             let length = weights.len().next_multiple_of(LANES);
             wide[weights.len()..length].fill(0.0);
-            weights.convert_to_f32_slice(&mut wide[..weights.len()]);
-            let (wide, _) = wide[..length].as_chunks::<LANES>();
-            for (column, sums) in sums.iter_mut().enumerate() {
-                let start = column * stride + part * PART;
-                let (x, _) = columns[start..start + length].as_chunks::<LANES>();
-                let mut lanes = *sums;
-                for (w, x) in wide.iter().zip(x) {
-                    for lane in 0..LANES {
-                        lanes[lane] += w[lane] * x[lane];
-                    }
+            widen(self.isa, weights, &mut wide[..weights.len()]);
+            accumulate(self.isa, &wide[..length], &columns[part * PART..], self.stride(), lanes);
+        }
+    }
+}
+
+for_each_isa! {
+    /// Adds the products of a part of a row with the same part of columns that lie `stride` apart.
+    fn accumulate(weights: &[f32], columns: &[f32], stride: usize, sums: &mut [[f32; LANES]]) {
+        let (weights, _) = weights.as_chunks::<LANES>();
+        for (column, sums) in sums.iter_mut().enumerate() {
+            let (x, _) = columns[column * stride..].as_chunks::<LANES>();
+            let mut lanes = *sums;
+            for (w, x) in weights.iter().zip(x) {
+                for lane in 0..LANES {
+                    lanes[lane] += w[lane] * x[lane];
                 }
-                *sums = lanes;
             }
+            *sums = lanes;
         }
     }
 }

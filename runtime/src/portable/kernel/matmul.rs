@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::Isa;
-use super::elementwise::narrow;
+use super::convert::narrow;
 use super::isa::for_each_isa;
 use crate::portable::arith::lanes::LANES;
 
@@ -53,7 +53,7 @@ impl Matmul {
                     let (low, high) = lanes[..2 * half * self.n].split_at_mut(half * self.n);
                     low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
                 }
-                narrow(isa, &mut lanes[..self.n], out);
+                narrow(isa, &lanes[..self.n], out);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! instruction set the machine has.
 
 pub mod attention;
+pub mod convert;
 pub mod copy;
 pub mod elementwise;
 pub mod half_matrix;

@@ -1,10 +1,9 @@
 //! Reductions, softmax and layer norm over the middle axis of `[outer, k, inner]`, sums in lane order.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::Isa;
-use super::elementwise::narrow;
+use super::convert::{narrow, widen};
 use super::isa::for_each_isa;
 use crate::portable::arith::elementary::exp;
 use crate::portable::arith::lanes::{LANES, fold};
@@ -45,7 +44,7 @@ pub fn reduce(
     let (values, rest) = scratch.split_at_mut(k * inner);
     let lanes = &mut rest[..LANES * inner];
     for outer in 0..extents.outer {
-        x[outer * k * inner..(outer + 1) * k * inner].convert_to_f32_slice(values);
+        widen(isa, &x[outer * k * inner..(outer + 1) * k * inner], values);
         match kind {
             Reduction::Sum | Reduction::Mean | Reduction::SumSquare => {
                 if kind == Reduction::SumSquare {
@@ -59,7 +58,7 @@ pub fn reduce(
             Reduction::Max => extreme(isa, values, inner, f32::NEG_INFINITY, true, lanes),
             Reduction::Min => extreme(isa, values, inner, f32::INFINITY, false, lanes),
         }
-        narrow(isa, &mut lanes[..inner], &mut out[outer * inner..(outer + 1) * inner]);
+        narrow(isa, &lanes[..inner], &mut out[outer * inner..(outer + 1) * inner]);
     }
 }
 
@@ -70,7 +69,7 @@ pub fn softmax(isa: Isa, extents: Extents, x: &[f16], out: &mut [f16], scratch: 
     let lanes = &mut rest[..LANES * inner];
     for outer in 0..extents.outer {
         let range = outer * k * inner..(outer + 1) * k * inner;
-        x[range.clone()].convert_to_f32_slice(values);
+        widen(isa, &x[range.clone()], values);
         extreme(isa, values, inner, f32::NEG_INFINITY, true, lanes);
         powers(isa, values, &lanes[..inner]);
         sum(isa, values, inner, lanes);
@@ -106,7 +105,7 @@ pub fn layer_norm(
         |weights: Option<&[f16]>, index: usize| weights.map(|weights| weights[index / inner].to_f32());
     for outer in 0..extents.outer {
         let range = outer * k * inner..(outer + 1) * k * inner;
-        x[range.clone()].convert_to_f32_slice(values);
+        widen(isa, &x[range.clone()], values);
         sum(isa, values, inner, lanes);
         for (index, value) in values.iter_mut().enumerate() {
             *value -= lanes[index % inner] / k as f32;

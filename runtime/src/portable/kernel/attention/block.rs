@@ -1,30 +1,29 @@
 //! The arithmetic of attention over the visited blocks.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::{BLOCK, Head, Rows, Scratch};
 use crate::portable::arith::elementary::exp;
 use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::kernel::Isa;
-use crate::portable::kernel::elementwise::narrow;
+use crate::portable::kernel::convert::{narrow, widen};
 use crate::portable::kernel::isa::for_each_isa;
 
 /// The score of a position that is not there: it takes no part in the maximum, and its power is +0.
 const ABSENT: f32 = f32::NEG_INFINITY;
 
 /// Widens the queries.
-pub(super) fn load_queries(head: &Head<'_>, scratch: &mut Scratch) {
-    widen(head.queries, head.width, &mut scratch.queries);
+pub(super) fn load_queries(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
+    widen_rows(isa, head.queries, head.width, &mut scratch.queries);
 }
 
 /// Widens rows of `width` and pads each with zeros to whole lanes.
-fn widen(rows: &[f16], width: usize, out: &mut Vec<f32>) {
+fn widen_rows(isa: Isa, rows: &[f16], width: usize, out: &mut Vec<f32>) {
     let padded = width.next_multiple_of(LANES);
     out.clear();
     out.resize(rows.len() / width * padded, 0.0);
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(padded)) {
-        row.convert_to_f32_slice(&mut out[..width]);
+        widen(isa, row, &mut out[..width]);
     }
 }
 
@@ -42,7 +41,7 @@ pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
     scores.resize(count * blocks.len() * BLOCK, ABSENT);
     let context = head.context();
     for (index, &block) in blocks.iter().enumerate() {
-        widen(rows_of(head.keys, block, head.width), head.width, rows);
+        widen_rows(isa, rows_of(head.keys, block, head.width), head.width, rows);
         let present = rows.len() / padded;
         for (query, elements) in queries.chunks_exact(padded).enumerate() {
             let mask = &head.mask[query % head.slots() * context..][block as usize * BLOCK..][..present];
@@ -69,7 +68,7 @@ fn to_half(isa: Isa, values: &mut [f32]) {
     let mut halves = [f16::ZERO; BLOCK];
     let halves = &mut halves[..values.len()];
     narrow(isa, values, halves);
-    halves.convert_to_f32_slice(values);
+    widen(isa, halves, values);
 }
 
 /// Softmax of each query's scores over the visited positions, rounded to fp16.
@@ -92,7 +91,7 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     sums.clear();
     sums.resize(count * LANES * padded, 0.0);
     for (index, &block) in blocks.iter().enumerate() {
-        widen(rows_of(head.values, block, head.width), head.width, rows);
+        widen_rows(isa, rows_of(head.values, block, head.width), head.width, rows);
         let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(head.context());
         let finite = head.values.largest[range].iter().all(|&largest| largest < 0x7c00);
         for (query, sums) in sums.chunks_exact_mut(LANES * padded).enumerate() {
@@ -102,7 +101,7 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     }
     for (sums, out) in sums.chunks_exact_mut(LANES * padded).zip(out.chunks_exact_mut(head.width)) {
         fold_rows(isa, padded, sums);
-        narrow(isa, &mut sums[..head.width], out);
+        narrow(isa, &sums[..head.width], out);
     }
 }
 

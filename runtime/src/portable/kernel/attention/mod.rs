@@ -90,7 +90,7 @@ impl Scratch {
 /// Writes the attention of one KV head's queries to `out` `[heads, slots, width]`.
 pub fn attend(isa: Isa, head: Head<'_>, out: &mut [f16], scratch: &mut Scratch) {
     let total = head.context().div_ceil(BLOCK);
-    block::load_queries(&head, scratch);
+    block::load_queries(isa, &head, scratch);
     scratch.blocks.clear();
     scratch.blocks.extend_from_slice(head.visibility.near());
     if scratch.blocks.len() < total {

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::limbs::{Group, LOW_BITS, STEP, STEPS, Step, total};
+use super::limbs::{Group, LOW_BITS, STEP, Step};
 use super::{GROUP, Sums};
 
 /// The sums of every row of `weights` with the group's columns. Only on machines with AVX2.
@@ -18,6 +18,12 @@ pub(super) fn multiply(group: Group<'_>, weights: &[i8], sums: &mut [Sums]) {
         }
     }
 }
+
+/// Steps after which int32 lanes are emptied: 32 · 4 · 2 · 32752 · 128 < 2³¹.
+const STEPS: usize = 32;
+
+/// Elements of one 256-bit register of int16.
+const WIDTH: usize = 16;
 
 #[target_feature(enable = "avx2")]
 fn sweep<const T: usize>(group: Group<'_>, weights: &[i8], sums: &mut [Sums]) {
@@ -59,30 +65,42 @@ impl Lanes {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn add<const T: usize>(lanes: &mut [Lanes; T], weights: &[i8; STEP], steps: &[Step; T]) {
-    // SAFETY: sixteen bytes are read from an array of sixteen.
-    let w = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(weights.as_ptr().cast()) });
-    for (lanes, step) in lanes.iter_mut().zip(steps) {
-        lanes.high = _mm256_add_epi32(lanes.high, _mm256_madd_epi16(w, load(&step.high)));
-        lanes.low = _mm256_add_epi32(lanes.low, _mm256_madd_epi16(w, load(&step.low)));
+    for part in 0..STEP / WIDTH {
+        let w = widen(weights, part);
+        for (lanes, step) in lanes.iter_mut().zip(steps) {
+            lanes.high = _mm256_add_epi32(lanes.high, _mm256_madd_epi16(w, load(&step.high, part)));
+            lanes.low = _mm256_add_epi32(lanes.low, _mm256_madd_epi16(w, load(&step.low, part)));
+        }
     }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(limbs: &[i16; STEP]) -> __m256i {
+fn widen(weights: &[i8; STEP], part: usize) -> __m256i {
+    let (parts, _) = weights.as_chunks::<WIDTH>();
+    // SAFETY: sixteen bytes are read from an array of sixteen.
+    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(parts[part].as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(limbs: &[i16; STEP], part: usize) -> __m256i {
+    let (parts, _) = limbs.as_chunks::<WIDTH>();
     // SAFETY: sixteen int16 are read from an array of sixteen.
-    unsafe { _mm256_loadu_si256(limbs.as_ptr().cast()) }
+    unsafe { _mm256_loadu_si256(parts[part].as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 fn flush<const T: usize>(lanes: &[Lanes; T], sums: &mut Sums) {
     for (lanes, sum) in lanes.iter().zip(sums) {
-        let (mut high, mut low) = ([0i32; 8], [0i32; 8]);
-        // SAFETY: eight int32 are written to each array of eight.
-        unsafe {
-            _mm256_storeu_si256(high.as_mut_ptr().cast(), lanes.high);
-            _mm256_storeu_si256(low.as_mut_ptr().cast(), lanes.low);
-        }
-        *sum += (total(&high) << LOW_BITS) + total(&low);
+        *sum += (total(lanes.high) << LOW_BITS) + total(lanes.low);
     }
+}
+
+#[target_feature(enable = "avx2")]
+fn total(lanes: __m256i) -> i64 {
+    let mut values = [0i32; 8];
+    // SAFETY: eight int32 are written to an array of eight.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), lanes) };
+    values.iter().map(|&value| i64::from(value)).sum()
 }

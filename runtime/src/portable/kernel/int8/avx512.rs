@@ -5,12 +5,16 @@
 #![allow(unsafe_code, clippy::wildcard_imports)]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::digits::{BLOCK, Block, DENSE, Group};
 use super::{GROUP, Sums};
 
 /// Registers whose lanes are summed together.
 const TOGETHER: usize = 16;
+
+/// Bytes between the weights that are multiplied and those that are asked for.
+const AHEAD: usize = 8192;
 
 /// The sums of every row of `weights` with the group's columns. Only on machines with AVX-512 VNNI.
 pub(super) fn multiply(group: Group<'_>, weights: &[i8], sums: &mut [Sums]) {
@@ -28,51 +32,66 @@ pub(super) fn multiply(group: Group<'_>, weights: &[i8], sums: &mut [Sums]) {
 /// One register of partial sums per digit, lowest first.
 type Lanes = [__m512i; 4];
 
-/// T columns; R rows, one after the other, fill the registers that are summed together.
+/// Blocks of T columns' dense digits that the first-level cache holds beside the weights that stream through it: three
+/// quarters of 48 KiB.
+const fn cached_blocks(columns: usize) -> usize {
+    192 / columns
+}
+
+/// T columns; R rows, one after the other, fill the registers that are summed together. Columns whose digits the cache
+/// does not hold are taken in parts.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn sweep<const T: usize, const R: usize>(group: Group<'_>, weights: &[i8], sums: &mut [Sums]) {
-    let (dense, _) = group.dense.as_chunks::<T>();
-    for (rows, sums) in weights.chunks(R * group.length).zip(sums.chunks_mut(R)) {
-        let mut lanes = [[[_mm512_setzero_si512(); 4]; T]; R];
-        for (row, lanes) in rows.chunks_exact(group.length).zip(&mut lanes) {
-            *lanes = products(group, dense, row);
-        }
-        let mut flat = [_mm512_setzero_si512(); TOGETHER];
-        for (flat, lanes) in flat.chunks_exact_mut(4).zip(lanes.as_flattened()) {
-            flat.copy_from_slice(lanes);
-        }
-        let totals = totals(&flat);
-        let (totals, _) = totals.as_chunks::<4>();
-        for (totals, sums) in totals.chunks(T).zip(sums) {
-            for ((totals, correction), sum) in totals.iter().zip(group.corrections).zip(sums) {
-                // The true digit sums stay below 2³⁰; wrapping undoes what the offset of 128 may have wrapped.
-                let digit = |d: usize| i64::from(totals[d].wrapping_add(correction[d]));
-                *sum = digit(0) + (digit(1) << 8) + (digit(2) << 16) + (digit(3) << 24);
+    let blocks = group.length.div_ceil(BLOCK);
+    let parts = blocks.div_ceil(cached_blocks(T)).max(1);
+    let size = blocks.div_ceil(parts).max(1);
+    for first in (0..blocks).step_by(size) {
+        let part = first..(first + size).min(blocks);
+        for (rows, sums) in weights.chunks(R * group.length).zip(sums.chunks_mut(R)) {
+            let mut lanes = [[[_mm512_setzero_si512(); 4]; T]; R];
+            for (row, lanes) in rows.chunks_exact(group.length).zip(&mut lanes) {
+                *lanes = products(group, part.clone(), row);
+            }
+            let mut flat = [_mm512_setzero_si512(); TOGETHER];
+            for (flat, lanes) in flat.chunks_exact_mut(4).zip(lanes.as_flattened()) {
+                flat.copy_from_slice(lanes);
+            }
+            let totals = totals(&flat);
+            let (totals, _) = totals.as_chunks::<4>();
+            for (totals, sums) in totals.chunks(T).zip(sums) {
+                for ((totals, correction), sum) in totals.iter().zip(group.corrections).zip(sums) {
+                    let correction = if first == 0 { *correction } else { [0; 4] };
+                    // No lane overflowed: 65536 · 255 · 128 < 2³¹.
+                    let digit = |d: usize| i64::from(totals[d]) + i64::from(correction[d]);
+                    *sum += digit(0) + (digit(1) << 8) + (digit(2) << 16) + (digit(3) << 24);
+                }
             }
         }
     }
 }
 
+/// One row with the blocks of one part.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn products<const T: usize>(group: Group<'_>, dense: &[[[Block; DENSE]; T]], row: &[i8]) -> [Lanes; T] {
+fn products<const T: usize>(group: Group<'_>, part: Range<usize>, row: &[i8]) -> [Lanes; T] {
+    let (dense, _) = group.dense.as_chunks::<T>();
     let (blocks, tail) = row.as_chunks::<BLOCK>();
-    let (whole, last) = dense.split_at(blocks.len());
-    let mut lanes = if T == 1 { split::<T, 4>(blocks, whole) } else { split::<T, 1>(blocks, whole) };
-    let mut last_block = Block([0; BLOCK]);
-    last_block.0[..tail.len()].copy_from_slice(tail);
-    if let [digits] = last {
-        let w = flip(&last_block.0);
-        for (lanes, digits) in lanes.iter_mut().zip(digits) {
+    let whole = part.start..part.end.min(blocks.len());
+    let (own, digits) = (&blocks[whole.clone()], &dense[whole]);
+    let mut lanes = if T == 1 { split::<T, 4>(own, digits) } else { split::<T, 1>(own, digits) };
+    let mut last = Block([0; BLOCK]);
+    if part.end > blocks.len() {
+        last.0[..tail.len()].copy_from_slice(tail);
+        let w = flip(&last.0);
+        for (lanes, digits) in lanes.iter_mut().zip(&dense[blocks.len()]) {
             add(lanes, w, digits);
         }
     }
     for (lanes, lowest) in lanes.iter_mut().zip(group.lowest) {
-        for &block in &lowest.used {
-            let w = flip(blocks.get(block as usize).unwrap_or(&last_block.0));
-            if let Some(digit) = lowest.blocks.get(block as usize) {
-                lanes[0] = _mm512_dpbusd_epi32(lanes[0], w, load(digit));
-            }
+        let used = lowest.used.iter().map(|&block| block as usize);
+        for block in used.skip_while(|block| *block < part.start).take_while(|block| *block < part.end) {
+            let w = flip(blocks.get(block).unwrap_or(&last.0));
+            lanes[0] = _mm512_dpbusd_epi32(lanes[0], w, load(&lowest.blocks[block]));
         }
     }
     lanes
@@ -91,6 +110,7 @@ fn split<const T: usize, const U: usize>(
     let (turns_dense, rest_dense) = dense.as_chunks::<U>();
     for (blocks, dense) in turns.iter().zip(turns_dense) {
         for u in 0..U {
+            _mm_prefetch::<_MM_HINT_T0>(blocks[u].as_ptr().wrapping_add(AHEAD));
             let w = flip(&blocks[u]);
             for t in 0..T {
                 add(&mut lanes[u][t], w, &dense[u][t]);

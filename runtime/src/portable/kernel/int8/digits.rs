@@ -4,6 +4,8 @@
 //! list of the blocks in which some element of the column has it.
 
 use super::GROUP;
+use crate::portable::kernel::Isa;
+use crate::portable::kernel::isa::for_each_isa;
 
 /// Elements that are multiplied in one step.
 pub(super) const BLOCK: usize = 64;
@@ -72,7 +74,7 @@ impl Digits {
         }
     }
 
-    pub(super) fn store(&mut self, column: usize, integers: &[i32]) {
+    pub(super) fn store(&mut self, isa: Isa, column: usize, integers: &[i32]) {
         let (start, count) = self.place(column / GROUP);
         let dense = self.dense[start..].iter_mut().skip(column % GROUP).step_by(count);
         let lowest = &mut self.lowest[column];
@@ -80,14 +82,7 @@ impl Digits {
         for (block, (integers, dense)) in integers.chunks(BLOCK).zip(dense).enumerate() {
             let mut q = [0i32; BLOCK];
             q[..integers.len()].copy_from_slice(integers);
-            let low = &mut lowest.blocks[block];
-            for (digits, sum) in std::iter::once(low).chain(dense).zip(&mut sums) {
-                for (digit, q) in digits.0.iter_mut().zip(&mut q) {
-                    *digit = *q as i8;
-                    *q = (*q + 128) >> 8;
-                }
-                *sum += digits.0.iter().map(|&digit| i32::from(digit)).sum::<i32>();
-            }
+            split(isa, q, &mut lowest.blocks[block], dense, &mut sums);
             if lowest.blocks[block].0 != ZERO.0 {
                 lowest.used.push(block as u32);
             }
@@ -110,5 +105,20 @@ impl Digits {
     fn place(&self, group: usize) -> (usize, usize) {
         let first = group * GROUP;
         (first * self.length.div_ceil(BLOCK), (self.count - first).min(GROUP))
+    }
+}
+
+for_each_isa! {
+    /// The digits of 64 integers, and their sums added to `sums`.
+    fn split(q: [i32; BLOCK], low: &mut Block, dense: &mut [Block; DENSE], sums: &mut [i32; 4]) {
+        let mut q = q;
+        let [d1, d2, d3] = dense;
+        for (digits, sum) in [low, d1, d2, d3].into_iter().zip(sums) {
+            for i in 0..BLOCK {
+                digits.0[i] = q[i] as i8;
+                *sum += i32::from(digits.0[i]);
+                q[i] = (q[i] + 128) >> 8;
+            }
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! From integer sums to fp16 results: scale, bias, round.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::{GROUP, Rows, STRIP, Sums};
 use crate::portable::arith::fixed::{self, Scaling};
 use crate::portable::kernel::Isa;
+use crate::portable::kernel::convert::narrow;
 use crate::portable::kernel::isa::for_each_isa;
 
 /// What a column's sums are multiplied with.
@@ -56,13 +56,9 @@ pub(super) fn finish(
             }
         }
     }
-    for value in values.as_flattened_mut() {
-        // Any NaN's bits would survive the conversion; the arithmetic knows only one.
-        *value = if value.is_nan() { f32::NAN } else { *value };
-    }
     let mut halves = [[f16::ZERO; GROUP]; STRIP];
     let halves = &mut halves[..sums.len()];
-    halves.as_flattened_mut().convert_from_f32_slice(values.as_flattened());
+    narrow(isa, values.as_flattened(), halves.as_flattened_mut());
     if stride == GROUP {
         out[..sums.len() * GROUP].copy_from_slice(halves.as_flattened());
     } else {

@@ -7,18 +7,16 @@ use super::{GROUP, Sums};
 pub(super) const LOW_BITS: u32 = 15;
 
 /// Elements that are multiplied in one step.
-pub(super) const STEP: usize = 16;
+pub(super) const STEP: usize = 64;
 
-/// Steps after which int32 lanes are emptied. Each lane then holds at most 128 pairs of products:
-/// 128 · 2 · 32752 · 128 < 2³¹.
-pub(super) const STEPS: usize = 128;
-
-/// Sixteen elements of one column.
-#[derive(Debug, Clone, Copy, Default)]
+/// 64 elements of one column.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     pub(super) high: [i16; STEP],
     pub(super) low: [i16; STEP],
 }
+
+const ZERO: Step = Step { high: [0; STEP], low: [0; STEP] };
 
 /// The limbs of several columns: per group of columns, per step, per column of the group.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +41,7 @@ impl Limbs {
     pub(super) fn start(&mut self, count: usize, length: usize) {
         (self.count, self.length) = (count, length);
         self.steps.clear();
-        self.steps.resize(count * length.div_ceil(STEP), Step::default());
+        self.steps.resize(count * length.div_ceil(STEP), ZERO);
     }
 
     pub(super) fn store(&mut self, column: usize, integers: &[i32]) {
@@ -75,30 +73,21 @@ impl Group<'_> {
     /// The sums of every row of `weights` with the group's columns, without special instructions.
     pub(super) fn multiply(self, weights: &[i8], sums: &mut [Sums]) {
         for (row, sums) in weights.chunks_exact(self.length.max(1)).zip(sums) {
-            for (part, steps) in row.chunks(STEP * STEPS).zip(self.steps.chunks(STEPS * self.count)) {
-                for (column, sum) in sums.iter_mut().enumerate().take(self.count) {
-                    let steps = steps.iter().skip(column).step_by(self.count);
-                    *sum += partial(part, steps);
+            let (blocks, tail) = row.as_chunks::<STEP>();
+            let mut last = [0; STEP];
+            last[..tail.len()].copy_from_slice(tail);
+            for (block, steps) in blocks.iter().chain([&last]).zip(self.steps.chunks(self.count)) {
+                for (step, sum) in steps.iter().zip(sums.iter_mut()) {
+                    *sum += (dot(block, &step.high) << LOW_BITS) + dot(block, &step.low);
                 }
             }
         }
     }
 }
 
-fn partial<'a>(weights: &[i8], steps: impl Iterator<Item = &'a Step>) -> i64 {
-    let (mut high, mut low) = ([0i32; STEP], [0i32; STEP]);
-    for (weights, step) in weights.chunks(STEP).zip(steps) {
-        let mut w = [0i16; STEP];
-        w.iter_mut().zip(weights).for_each(|(w, &weight)| *w = i16::from(weight));
-        for lane in 0..STEP {
-            high[lane] += i32::from(w[lane]) * i32::from(step.high[lane]);
-            low[lane] += i32::from(w[lane]) * i32::from(step.low[lane]);
-        }
-    }
-    (total(&high) << LOW_BITS) + total(&low)
-}
-
-/// The sum of int32 lanes.
-pub(super) fn total(lanes: &[i32]) -> i64 {
-    lanes.iter().map(|&lane| i64::from(lane)).sum()
+/// Fits in 32 bits: 64 · 32752 · 128 < 2³¹.
+fn dot(weights: &[i8; STEP], limbs: &[i16; STEP]) -> i64 {
+    let weights = weights.map(i16::from);
+    let products = weights.iter().zip(limbs).map(|(&weight, &limb)| i32::from(weight) * i32::from(limb));
+    i64::from(products.sum::<i32>())
 }

@@ -16,7 +16,8 @@ mod limbs;
 use half::f16;
 
 use super::Isa;
-use super::isa::Level;
+use super::convert::widen;
+use super::isa::{Level, for_each_isa};
 use crate::portable::arith::fixed::{self, Scaling};
 use crate::portable::arith::half::magnitude_bits;
 
@@ -58,6 +59,8 @@ pub struct Columns {
     isa: Isa,
     length: usize,
     scalings: Vec<Scaling>,
+    /// All activations, widened.
+    wide: Vec<f32>,
     /// The 30-bit integers of the column that is being converted.
     integers: Vec<i32>,
     limbs: limbs::Limbs,
@@ -72,6 +75,7 @@ impl Columns {
             isa,
             length: 0,
             scalings: Vec::new(),
+            wide: Vec::new(),
             integers: Vec::new(),
             limbs: limbs::Limbs::default(),
             #[cfg(target_arch = "x86_64")]
@@ -94,6 +98,8 @@ impl Columns {
     pub fn load(&mut self, x: &[f16], count: usize) {
         self.length = x.len().checked_div(count).unwrap_or(0);
         self.scalings.clear();
+        self.wide.resize(x.len(), 0.0);
+        widen(self.isa, x, &mut self.wide);
         self.integers.resize(self.length, 0);
         self.start(count);
         for column in 0..count {
@@ -102,10 +108,7 @@ impl Columns {
             self.scalings.push(scaling);
             match scaling {
                 Scaling::Exponent(exponent) => {
-                    let elements = x.iter().skip(column).step_by(count);
-                    for (integer, &value) in self.integers.iter_mut().zip(elements) {
-                        *integer = fixed::quantize(value.to_f32(), exponent);
-                    }
+                    quantize(self.isa, exponent, &self.wide[column..], count, &mut self.integers);
                 }
                 Scaling::Zero | Scaling::NonFinite => self.integers.fill(0),
             }
@@ -129,7 +132,7 @@ impl Columns {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => self.limbs.store(column, &self.integers),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => self.digits.store(column, &self.integers),
+            Level::Avx512 => self.digits.store(self.isa, column, &self.integers),
         }
     }
 
@@ -162,6 +165,15 @@ impl Columns {
                 let scalings = &self.scalings[first..(first + GROUP).min(count)];
                 finish::finish(self.isa, strip, sums, scalings, &mut out[first..], count);
             }
+        }
+    }
+}
+
+for_each_isa! {
+    /// The integers of every `count`th element of `x`.
+    fn quantize(exponent: i32, x: &[f32], count: usize, integers: &mut [i32]) {
+        for (integer, x) in integers.iter_mut().zip(x.iter().step_by(count)) {
+            *integer = fixed::quantize(*x, exponent);
         }
     }
 }
