@@ -5,5 +5,7 @@
 
 mod bad_input;
 mod build;
+mod determinism;
 mod gates;
 mod harness;
+mod usage;
