@@ -1,6 +1,6 @@
 //! One cached step of a build, and the graph of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anepipe_artifacts::{Artifact, Digest, KeyManifest, Scratch, Store};
@@ -45,12 +45,12 @@ pub struct Action<'a> {
 
 impl Action<'_> {
     /// The actions that must have ended before this one can start.
-    pub fn needs(&self) -> impl Iterator<Item = ActionId> + '_ {
+    pub fn needs(&self) -> BTreeSet<ActionId> {
         let inputs = self.inputs.values().filter_map(|input| match input {
             Input::Output { action, .. } => Some(*action),
             Input::External(_) => None,
         });
-        inputs.chain(self.gates.iter().copied())
+        inputs.chain(self.gates.iter().copied()).collect()
     }
 
     /// All that the action's outputs depend on; its digest is the key.

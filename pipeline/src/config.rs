@@ -84,7 +84,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads `path`. Relative paths inside become relative to its folder. A file that is not there is an empty one.
+    /// Reads `path`. Relative paths inside become relative to its folder, but for `python.venv`, which
+    /// [`Lookup`](crate::python::Lookup) resolves. A file that is not there is an empty one.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = match fs_err::read_to_string(path) {
             Ok(text) => text,
@@ -94,9 +95,7 @@ impl Config {
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for inner in
-            [&mut config.model.path, &mut config.build.out, &mut config.python.venv].into_iter().flatten()
-        {
+        for inner in [&mut config.model.path, &mut config.build.out].into_iter().flatten() {
             *inner = folder.join(&*inner);
         }
         Ok(config)

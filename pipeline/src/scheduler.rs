@@ -317,3 +317,127 @@ pub(crate) fn digests<'a>(
     });
     external.chain(stored.iter().map(|(name, artifact)| (name.clone(), *artifact.digest())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::event::Label;
+    use crate::stage::Stage;
+
+    /// An action for tests: gives `text` as its output `out`, and counts its runs.
+    fn action<'a>(
+        stage: Stage,
+        subject: &str,
+        parameter: u32,
+        needs: &[ActionId],
+        gates: &[ActionId],
+        runs: &Arc<AtomicUsize>,
+        text: Result<&'a str, &'a str>,
+    ) -> Action<'a> {
+        let runs = runs.clone();
+        let output = if stage.is_gate() { "report" } else { "out" };
+        let input = |id: &ActionId| (format!("input {}", id.0), Input::Output { action: *id, name: "out" });
+        Action {
+            label: Label { stage, subject: subject.to_owned() },
+            parameters: Map::from_iter([("parameter".to_owned(), json!(parameter))]),
+            environment: Map::new(),
+            inputs: needs.iter().map(input).collect(),
+            gates: gates.to_vec(),
+            run: Box::new(move |job| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                let text = text.map_err(|why| StageError::Usage(why.to_owned()))?;
+                job.output_bytes(output, text.as_bytes())
+            }),
+        }
+    }
+
+    fn outcomes(graph: &ActionGraph<'_>, store: &Store, keep_going: KeepGoing) -> Vec<Outcome> {
+        let options = Options { jobs: 2, keep_going, force: false };
+        run(graph, store, &Events::new(vec![]), options).iter().map(|ended| ended.outcome).collect()
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path().join("cache")).expect("a store");
+        (folder, store)
+    }
+
+    #[test]
+    fn an_unchanged_output_stops_the_wave() {
+        use Outcome::{Cached, Ran};
+        let (_folder, store) = store();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let build = |parameter, text| {
+            let mut graph = ActionGraph::default();
+            let first = graph.add(action(Stage::Extract, "a", parameter, &[], &[], &runs, Ok(text)));
+            let second = graph.add(action(Stage::Quantize, "a", 0, &[first], &[], &runs, Ok("q")));
+            graph.add(action(Stage::Convert, "a", 0, &[second], &[], &runs, Ok("c")));
+            outcomes(&graph, &store, KeepGoing::Never)
+        };
+        assert_eq!(build(1, "x"), [Ran, Ran, Ran]);
+        assert_eq!(build(1, "x"), [Cached, Cached, Cached]);
+        assert_eq!(build(2, "x"), [Ran, Cached, Cached], "another key, the same output");
+        assert_eq!(build(3, "y"), [Ran, Ran, Cached], "the wave ends where an output is the same again");
+        assert_eq!(runs.load(Ordering::SeqCst), 6);
+    }
+
+    #[test]
+    fn a_failure_stops_what_each_mode_says() {
+        use Outcome::{Failed, Ran, Skipped};
+        for (keep_going, expected) in [
+            (KeepGoing::Never, None),
+            (KeepGoing::Dependents, Some([Failed, Skipped, Ran, Ran])),
+            (KeepGoing::Always, Some([Failed, Skipped, Ran, Ran])),
+        ] {
+            let (_folder, store) = store();
+            let runs = Arc::new(AtomicUsize::new(0));
+            let mut graph = ActionGraph::default();
+            let bad = graph.add(action(Stage::Extract, "bad", 0, &[], &[], &runs, Err("no")));
+            graph.add(action(Stage::Quantize, "bad", 0, &[bad], &[], &runs, Ok("q")));
+            let good = graph.add(action(Stage::Extract, "good", 0, &[], &[], &runs, Ok("x")));
+            graph.add(action(Stage::Quantize, "good", 0, &[good], &[], &runs, Ok("q")));
+            let found = outcomes(&graph, &store, keep_going);
+            match expected {
+                Some(expected) => assert_eq!(found, expected, "{keep_going:?}"),
+                None => assert_eq!(found[..2], [Failed, Skipped], "{keep_going:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_gate_that_says_no_stops_the_ship_in_every_mode_and_is_remembered() {
+        use Outcome::{Failed, Skipped};
+        for keep_going in [KeepGoing::Never, KeepGoing::Dependents, KeepGoing::Always] {
+            let (_folder, store) = store();
+            let runs = Arc::new(AtomicUsize::new(0));
+            for _ in 0..2 {
+                let mut graph = ActionGraph::default();
+                let report = Ok(r#"{"pass": false, "reason": "token 3"}"#);
+                let gate = graph.add(action(Stage::Parity, "a", 0, &[], &[], &runs, report));
+                graph.add(action(Stage::Ship, "bundle", 0, &[], &[gate], &runs, Ok("b")));
+                assert_eq!(outcomes(&graph, &store, keep_going), [Failed, Skipped], "{keep_going:?}");
+            }
+            assert_eq!(runs.load(Ordering::SeqCst), 1, "the gate ran once, the ship never");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_of_its_action_and_leaves_the_store_whole() {
+        let (_folder, store) = store();
+        let mut graph = ActionGraph::default();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut bad = action(Stage::Extract, "bad", 0, &[], &[], &runs, Ok(""));
+        bad.run = Box::new(|_| panic!("on purpose"));
+        graph.add(bad);
+        let options = Options { jobs: 1, keep_going: KeepGoing::Never, force: false };
+        let ended = run(&graph, &store, &Events::new(vec![]), options);
+        let error = ended[0].error.as_ref().expect("a failure").to_string();
+        assert!(error.contains("on purpose") && error.contains("bug in anepipe"), "{error}");
+        assert!(store.verify(anepipe_artifacts::Repair::No).expect("a report").is_sound());
+    }
+}

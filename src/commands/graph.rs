@@ -27,7 +27,7 @@ fn draw(graph: &ActionGraph<'_>, style: GraphStyle) -> String {
         .actions()
         .iter()
         .enumerate()
-        .flat_map(|(to, action)| action.needs().map(move |from| (from.0, to)))
+        .flat_map(|(to, action)| action.needs().into_iter().map(move |from| (from.0, to)))
         .collect();
     let mut text = String::new();
     // Writing to a string cannot fail.

@@ -1,6 +1,6 @@
 //! What a build would do, found out without doing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anepipe_artifacts::{Artifact, Reason, Store};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::plan::Plan;
 use crate::action::{Action, Input};
 use crate::error::StageError;
-use crate::event::Label;
+use crate::event::{ActionId, Label};
 use crate::scheduler::digests;
 
 /// What would become of one action.
@@ -61,18 +61,21 @@ fn fate_of(
     store: &Store,
 ) -> Result<(Fate, Outputs), StageError> {
     let mut inputs = BTreeMap::new();
-    let mut after = Vec::new();
+    let mut after = BTreeSet::new();
     for (name, input) in &action.inputs {
         let Input::Output { action: from, name: output } = input else { continue };
         match known.get(from.0).and_then(Option::as_ref).and_then(|outputs| outputs.get(*output)) {
             Some(artifact) => {
                 inputs.insert(name.clone(), *artifact);
             }
-            None => after.extend(plan.graph.actions().get(from.0).map(|needed| needed.label.to_string())),
+            None => {
+                after.insert(*from);
+            }
         }
     }
     if !after.is_empty() {
-        return Ok((Fate::Follow { after }, None));
+        let label = |id: ActionId| plan.graph.actions().get(id.0).map(|needed| needed.label.to_string());
+        return Ok((Fate::Follow { after: after.into_iter().filter_map(label).collect() }, None));
     }
     let manifest = action.manifest(digests(action, &inputs));
     if let Some(record) = store.lookup(&manifest.key())? {

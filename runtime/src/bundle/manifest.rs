@@ -101,7 +101,7 @@ pub struct FileEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// blake3 of the GGUF header: metadata and tensor table.
+    /// blake3 of the names and digests of the layers' tensors.
     pub source: String,
     /// Tool versions by name.
     pub versions: BTreeMap<String, String>,
