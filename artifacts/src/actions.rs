@@ -246,7 +246,7 @@ impl Store {
         let key = self.index().run(stage, subject, || {
             let keys = self.record_keys().unwrap_or_default();
             let mut records: Vec<_> = keys.iter().filter_map(|key| self.load(key).ok()?).collect();
-            records.sort_by_key(|found| found.record.created);
+            records.sort_by_key(|found| found.used);
             records
                 .into_iter()
                 .map(|found| {

@@ -37,10 +37,15 @@ fn an_object_is_named_by_its_content_and_read_only() {
 #[test]
 fn a_record_with_anything_less_than_whole_objects_is_a_miss() {
     type Harm = fn(&std::path::Path);
-    let harms: [(&str, Harm); 5] = [
+    let harms: [(&str, Harm); 6] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| truncate(path, 0)),
         ("half written", |path| truncate(path, 3)),
+        ("half written, with its time kept", |path| {
+            let time = fs::metadata(path).unwrap().modified().unwrap();
+            truncate(path, 3);
+            fs::File::open(path).unwrap().set_modified(time).unwrap();
+        }),
         ("longer", |path| append(path)),
         ("other bytes of the same size", |path| {
             fs::remove_file(path).unwrap();
@@ -211,11 +216,27 @@ fn what_was_not_flushed_is_hashed_after_a_loss_of_power() {
 }
 
 fn tear_again_and_store(place: &Place, artifact: &Artifact) {
-    place.store().put_bytes(b"output 1").unwrap();
-    tear(&place.store(), artifact);
-    let store = place.store();
-    assert_eq!(store.put_bytes(b"output 1").unwrap(), *artifact);
-    assert_eq!(store.read(artifact).unwrap(), b"output 1");
+    type Way = fn(&anepipe_artifacts::Store) -> Artifact;
+    let ways: [Way; 3] = [
+        |store| store.put_bytes(b"output 1").unwrap(),
+        |store| {
+            let mut writer = store.blob_writer().unwrap();
+            writer.write_all(b"output 1").unwrap();
+            writer.finish().unwrap()
+        },
+        |store| {
+            let scratch = store.scratch("s").unwrap();
+            fs::write(scratch.path().join("out"), b"output 1").unwrap();
+            store.ingest(&scratch.path().join("out")).unwrap()
+        },
+    ];
+    for store_it in ways {
+        place.store().put_bytes(b"output 1").unwrap();
+        tear(&place.store(), artifact);
+        let store = place.store();
+        assert_eq!(store_it(&store), *artifact);
+        assert_eq!(store.read(artifact).unwrap(), b"output 1");
+    }
 }
 
 #[test]

@@ -100,6 +100,27 @@ fn a_build_does_without_an_index_that_another_process_holds() {
 }
 
 #[test]
+fn what_this_process_found_is_later_than_any_record() {
+    let place = Place::new();
+    let manifest = |n: usize| anepipe_artifacts::KeyManifest::new("stage", 1).parameter("n", n);
+    let store = place.store();
+    for n in 0..2 {
+        let record = anepipe_artifacts::ActionRecord::new(&manifest(n), "x", [].into(), Duration::ZERO);
+        store.record(&manifest(n).key(), &record).unwrap();
+        // More than a tick of the file system's clock.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let last = |store: &anepipe_artifacts::Store| store.last_run("stage", "x").unwrap().unwrap().key;
+    drop(store);
+    fs::remove_dir_all(place.cache().join("index")).unwrap();
+    assert_eq!(last(&place.store()), manifest(1).key(), "of two records not the later one");
+    fs::remove_dir_all(place.cache().join("index")).unwrap();
+    let store = place.store();
+    store.lookup(&manifest(0).key()).unwrap().unwrap();
+    assert_eq!(last(&store), manifest(0).key());
+}
+
+#[test]
 fn processes_share_what_they_know() {
     let place = Place::new();
     let [one, two] = [place.store(), place.store()];
