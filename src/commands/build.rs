@@ -88,7 +88,7 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
         .map(|(label, ended)| Failure {
             stage: label.stage.name(),
             subject: label.subject.clone(),
-            error: ended.error.as_ref().map(ToString::to_string).unwrap_or_default(),
+            error: ended.error.as_ref().map(|error| with_causes(error)).unwrap_or_default(),
             report: ended.outputs.get("report").map(|report| store.path_of(report.digest())),
         })
         .collect();
@@ -114,6 +114,20 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
     }
     output.result(&summary, || words(&summary))?;
     Ok(exit)
+}
+
+/// An error and what stands behind it, each said once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn words(summary: &Summary) -> String {

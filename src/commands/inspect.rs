@@ -25,7 +25,7 @@ struct Description {
 
 pub(crate) fn run(arguments: &Inspect, output: Output) -> anyhow::Result<Exit> {
     let path = &arguments.file;
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = kind_of(path);
     if arguments.mil {
         crate::output::text(&mil_text(path, extension)?)?;
         return Ok(Exit::Ok);
@@ -45,6 +45,17 @@ pub(crate) fn run(arguments: &Inspect, output: Output) -> anyhow::Result<Exit> {
     };
     output.result(&description.data, || description.words)?;
     Ok(Exit::Ok)
+}
+
+/// The extension that says what `path` is; folders are known by what is in them, whatever they are called.
+fn kind_of(path: &Path) -> &str {
+    if path.join("Manifest.json").is_file() {
+        return "mlpackage";
+    }
+    if path.join("coremldata.bin").is_file() {
+        return "mlmodelc";
+    }
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
 }
 
 fn mil_text(path: &Path, extension: &str) -> anyhow::Result<String> {

@@ -9,7 +9,9 @@ type Make = fn(&Place) -> PathBuf;
 
 #[test]
 fn models_that_cannot_be_built() {
-    let cases: [(&str, Make, &[&str], i32, &[&str]); 7] = [
+    // What it is, how it is made, more arguments, the exit code, words of the message.
+    type Case = (&'static str, Make, &'static [&'static str], i32, &'static [&'static str]);
+    let cases: [Case; 7] = [
         ("an empty file", |p| written(p, b""), &[], 10, &["bad.gguf"]),
         ("a truncated file", truncated, &[], 10, &["bad.gguf"]),
         ("a folder", folder, &[], 10, &["bad.gguf"]),

@@ -211,10 +211,10 @@ mod tests {
         type Damage = fn(&Path, &mut serde_json::Value);
         let cases: &[(&str, Damage)] = &[
             ("data is damaged: its blake3", |root, _| {
-                std::fs::write(root.join("data"), b"c0ntent").expect("written")
+                std::fs::write(root.join("data"), b"c0ntent").expect("written");
             }),
             ("data is damaged: it has 6 bytes", |root, _| {
-                std::fs::write(root.join("data"), b"conten").expect("written")
+                std::fs::write(root.join("data"), b"conten").expect("written");
             }),
             ("data is missing", |root, _| std::fs::remove_file(root.join("data")).expect("removed")),
             ("schema 2", |_, manifest| manifest["schema"] = 2.into()),

@@ -263,11 +263,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_bad_file_is_refused_by_name() {
+        type Damage = fn(&mut Vec<u8>);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("table");
         counted(&[1, 2, 3, 1, 2, 3], 1000).write(&path, VOCABULARY).expect("written");
         let good = std::fs::read(&path).expect("read");
-        let cases: [(&str, fn(&mut Vec<u8>)); 6] = [
+        let cases: [(&str, Damage); 6] = [
             ("not a draft table", |bytes| bytes[0] ^= 1),
             ("another version", |bytes| bytes[8] ^= 2),
             ("another vocabulary", |bytes| bytes[30] ^= 1),
