@@ -47,6 +47,24 @@ fn the_least_recently_used_goes_first() {
 }
 
 #[test]
+fn nothing_older_stays_in_place_of_what_did_not_fit() {
+    let place = Place::new();
+    let mut store = place.store();
+    let sizes = [10, 100_000, 10];
+    let keys: Vec<_> = sizes
+        .iter()
+        .enumerate()
+        .map(|(n, size)| {
+            let key = record(&store, n, &[("out", store.put_bytes(&vec![n as u8; *size]).unwrap())]);
+            age(&place, &key, 1 + n as u32);
+            key
+        })
+        .collect();
+    let report = store.gc(&all_that_fits(50_000)).unwrap();
+    assert_eq!((hits(&store, &keys), report.actions_removed), (vec![0], 2));
+}
+
+#[test]
 fn pins_and_grace_are_stronger_than_the_budget() {
     let place = Place::new();
     let mut store = place.store();

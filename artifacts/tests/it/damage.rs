@@ -78,6 +78,24 @@ fn an_output_edited_in_place_is_a_miss_at_once() {
 }
 
 #[test]
+fn what_is_read_is_what_was_stored_or_an_error() {
+    let place = Place::new();
+    let store = place.store();
+    let (_, artifact) = run(&store, 1);
+    let path = store.path_of(artifact.digest());
+    let corrupt = |what| {
+        let result = store.read(&artifact);
+        assert!(matches!(result, Err(anepipe_artifacts::StoreError::Corrupt { .. })), "{what}: {result:?}");
+    };
+    edit_in_place(&path, b"OUTPUT 1");
+    corrupt("other bytes");
+    edit_in_place(&path, b"OUT");
+    corrupt("fewer bytes");
+    fs::remove_file(&path).unwrap();
+    corrupt("removed");
+}
+
+#[test]
 fn a_touched_object_is_put_right() {
     let place = Place::new();
     let store = place.store();

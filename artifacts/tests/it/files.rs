@@ -99,11 +99,15 @@ fn a_writer_stores_what_was_written_or_nothing() {
     assert_eq!((*artifact.digest(), artifact.size()), (Digest::of_bytes(&whole), whole.len() as u64));
     assert_eq!(store.read(&artifact).unwrap(), whole);
 
+    let empty = store.blob_writer().unwrap().finish().unwrap();
+    assert_eq!((*empty.digest(), empty.size()), (Digest::of_bytes(b""), 0));
+    assert_eq!(store.read(&empty).unwrap(), b"");
+
     let mut dropped = store.blob_writer().unwrap();
     dropped.write_all(&whole).unwrap();
     dropped.flush().unwrap();
     drop(dropped);
-    assert_eq!((store.stat().unwrap().objects, store.stat().unwrap().scratch_bytes), (1, 0));
+    assert_eq!((store.stat().unwrap().objects, store.stat().unwrap().scratch_bytes), (2, 0));
 }
 
 #[test]
@@ -202,6 +206,30 @@ fn an_output_that_is_linked_already_is_left_alone() {
     assert_eq!(fs::metadata(&out).unwrap().ino(), before);
     store.replace(&version(&store, "two"), &out, How::Link).unwrap();
     assert_ne!(fs::metadata(&out).unwrap().ino(), before);
+}
+
+#[test]
+fn outputs_that_overtake_each_other_all_succeed() {
+    const THREADS: usize = 4;
+    let place = Place::new();
+    let store = place.store();
+    let outputs: Vec<_> = (0..THREADS).map(|n| version(&store, &n.to_string())).collect();
+    let out = place.path("room/out");
+    for _ in 0..20 {
+        let _ = fs::remove_dir_all(&out);
+        let together = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for output in &outputs {
+                scope.spawn(|| {
+                    together.wait();
+                    store.replace(output, &out, How::Link).unwrap();
+                });
+            }
+        });
+        let winner = fs::read_to_string(out.join("same")).unwrap();
+        assert_eq!(names(&out.join("sub")), [winner]);
+    }
+    assert_eq!(names(&place.path("room")), ["out"]);
 }
 
 #[test]
