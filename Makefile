@@ -43,7 +43,7 @@ test: setup-dev
 check: setup-dev
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked $(TEST_FEATURES) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	$(VENV)/bin/ruff format --check python models
 	$(VENV)/bin/ruff check python models
 
