@@ -108,9 +108,19 @@ impl Noise {
         z ^ (z >> 31)
     }
 
+    /// From 0 to below 1.
+    fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// Mean 0, variance 1.
     pub(super) fn normal(&mut self) -> f64 {
-        (0..12).map(|_| (self.bits() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0
+        (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
+    }
+
+    /// From −2 to below 2: for millions of values, where the shape does not matter and twelve draws each would.
+    pub(super) fn flat(&mut self) -> f64 {
+        4.0 * self.unit() - 2.0
     }
 
     /// `magnitude` or its negative.

@@ -204,7 +204,7 @@ impl Reference {
                     let dot: f32 = q.iter().zip(&k[cached(s)..]).map(|(q, k)| q * k).sum();
                     let mask = match self.bug {
                         Bug::MaskIgnored => 0.0,
-                        Bug::MaskWeak => input(3, t * S + s) / 4000.0,
+                        Bug::MaskWeak => input(3, t * S + s) / 5000.0,
                         _ => input(3, t * S + s),
                     };
                     round(round(round(dot) / (HEAD_DIM as f32).sqrt()) + mask)

@@ -22,7 +22,7 @@ pub(super) enum Disturbance {
     /// Before each pass, values of twice `peak` in every row of the cache that is not committed. Loud enough to be seen wherever
     /// one is let through, and still such that no score of hidden rows can overflow where those of visible rows are far from it.
     Poison {
-        /// Largest magnitude that the cache holds in an ordinary run.
+        /// Largest magnitude that the cache holds without poison.
         peak: f32,
     },
 }
@@ -45,7 +45,7 @@ impl<'a> Runner<'a> {
         self.pass.layout()
     }
 
-    /// Largest magnitude in the cache after the latest run.
+    /// Largest magnitude that tokens and drafts left in the cache in the latest [`Disturbance::Rejected`] run.
     pub(super) fn peak(&self) -> f32 {
         self.peak
     }
@@ -63,7 +63,7 @@ impl<'a> Runner<'a> {
         if stream.start > 0 {
             let mut noise = Noise::new("history");
             let layout = self.pass.layout();
-            layout.rewrite_cache(state, 0..stream.start, |_| f16::from_f32(noise.normal() as f32))?;
+            layout.rewrite_cache(state, 0..stream.start, |_| f16::from_f32(noise.flat() as f32))?;
         }
         let mut results = Vec::with_capacity(stream.rows.len());
         let mut rest = stream.rows.as_slice();
@@ -95,7 +95,9 @@ impl<'a> Runner<'a> {
             }
             rest = later;
         }
-        self.peak = self.pass.layout().cache_peak(state)?;
+        if matches!(disturbance, Disturbance::Rejected) {
+            self.peak = self.pass.layout().cache_peak(state)?;
+        }
         Ok(results)
     }
 

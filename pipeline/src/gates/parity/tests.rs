@@ -101,8 +101,16 @@ fn where_sums_have_no_fixed_order_bits_may_differ_and_bugs_still_fail() {
     let report_of = |bug| report("coreml", bug);
     let order = report_of(Bug::SlotAccumulator);
     assert!(order.pass && order.checks.iter().any(|check| !check.bit_exact), "{order}");
+    // The two sides of the default thresholds, as the book quotes them.
+    let worst =
+        |check: &ParityCheck| check.update_per_token_cos.iter().flatten().copied().fold(1.0, f64::min);
+    assert!(order.checks.iter().all(|check| worst(check) > 0.999_99), "{order}");
+    let mixed = report_of(Bug::NoPermute);
+    assert!(mixed.checks.iter().all(|check| check.pass || worst(check) < 0.89), "{mixed}");
     // A mask that only loud keys get through: without bits to compare, only the poison shows it.
-    assert_eq!(failing(&report_of(Bug::MaskWeak), "random, rms 1"), [Case::Poison]);
+    for input in INPUTS {
+        assert_eq!(failing(&report_of(Bug::MaskWeak), input), [Case::Poison]);
+    }
     let others = [
         Bug::NoPermute,
         Bug::RopeOfFirstSlot,
@@ -140,7 +148,7 @@ fn the_residual_hides_mixed_positions_in_the_hidden_state_and_not_in_the_update(
     );
     assert_eq!(
         figures("random, rms 1, up to the end of the context"),
-        (0.983, vec![0.982, 0.982, 0.982, 0.953], vec![0.682, 0.868, 0.725, 0.513])
+        (0.967, vec![0.980, 0.969, 0.954, 0.965], vec![0.705, 0.675, 0.465, 0.606])
     );
 }
 
