@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 export PYO3_PYTHON := $(CURDIR)/$(VENV)/bin/python
 ANEPIPE := target/release/anepipe
+RUFF := $(VENV)/bin/ruff
 # Tests reach graphs with known faults through this feature; a release never has it.
 TEST_FEATURES := --features fault-injection
 
@@ -43,14 +44,14 @@ test: setup-dev
 check: setup-dev
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked $(TEST_FEATURES) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
-	$(VENV)/bin/ruff format --check python models
-	$(VENV)/bin/ruff check python models
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked
+	$(RUFF) format --check python models/*.py
+	$(RUFF) check python models/*.py
 
 fmt: setup-dev
 	cargo fmt --all
-	$(VENV)/bin/ruff format python models
-	$(VENV)/bin/ruff check --fix python models
+	$(RUFF) format python models/*.py
+	$(RUFF) check --fix python models/*.py
 
 doc: setup
 	cargo doc --workspace --no-deps --open

@@ -1,6 +1,6 @@
 //! A function of an ML Program, checked and ready to run.
 //!
-//! [`lower`] turns MIL operations into a few typed ones with resolved parameters and known shapes. Whatever can be wrong
+//! [`lower`](mod@lower) turns MIL operations into a few typed ones with resolved parameters and known shapes. Whatever can be wrong
 //! with a program is found there, by name; the interpreter and the plan that run a [`Graph`] cannot fail on it.
 
 pub mod constant;
@@ -90,7 +90,7 @@ pub enum Op {
     Binary(Binary, ValueId, ValueId),
     /// An elementwise operator of one operand.
     Unary(Unary, ValueId),
-    /// The same numbers in the output's storage.
+    /// The same numbers in the other storage.
     Cast(ValueId),
     /// e^(x − max) / Σ e^(x − max) along one axis.
     Softmax {
