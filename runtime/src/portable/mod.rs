@@ -14,6 +14,9 @@
 pub mod arith;
 mod cache;
 mod device;
+#[cfg(test)]
+#[path = "../../tests/fixture/mod.rs"]
+mod fixture;
 pub mod graph;
 mod interpreter;
 pub mod kernel;

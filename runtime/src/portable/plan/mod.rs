@@ -8,6 +8,8 @@ mod arena;
 mod compile;
 mod fuse;
 mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use half::f16;

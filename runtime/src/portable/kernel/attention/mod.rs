@@ -179,3 +179,6 @@ impl Head<'_> {
         scratch.blocks.extend(all.filter(|block| near.binary_search(block).is_ok() || !vanishes(*block)));
     }
 }
+
+#[cfg(test)]
+mod tests;
