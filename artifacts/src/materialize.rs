@@ -258,9 +258,12 @@ impl Stage {
         let prefix = format!(".{name}.anepipe-");
         for entry in fs::read_dir(parent)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix)
-                && File::open(entry.path()).is_ok_and(|dir| dir.try_lock().is_ok())
+                && let Ok(dir) = File::open(entry.path())
+                && dir.try_lock().is_ok()
             {
                 remove_all(&entry.path());
+                // Not before all of it is gone, or its maker, who is about to lock it, would believe it to be there.
+                drop(dir);
             }
         }
         loop {

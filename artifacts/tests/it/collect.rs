@@ -149,6 +149,12 @@ fn nothing_is_collected_while_a_pin_cannot_be_read() {
     assert!(store.lookup(&key).unwrap().is_some());
 }
 
+/// Bytes of all files below `dir`.
+fn files(dir: &std::path::Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return fs::metadata(dir).map_or(0, |meta| meta.len()) };
+    entries.map(|entry| files(&entry.unwrap().path())).sum()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -168,7 +174,9 @@ proptest! {
                 .iter()
                 .map(|object| (object.to_string(), store.put_bytes(&[*object; 1].repeat(100 << object)).unwrap()))
                 .collect();
-            let outputs: Vec<_> = outputs.iter().map(|(name, artifact)| (name.as_str(), *artifact)).collect();
+            let mut outputs: Vec<_> = outputs.iter().map(|(name, artifact)| (name.as_str(), *artifact)).collect();
+            // One of them under a second name.
+            outputs.extend(outputs.first().map(|(_, artifact)| ("again", *artifact)));
             let key = record(&store, n, &outputs);
             age(&place, &key, *age_hours);
             if *pinned && n.is_multiple_of(3) {
@@ -192,6 +200,8 @@ proptest! {
             prop_assert!(gone.iter().all(|m| actions[*m].1 >= actions[*n].1), "an older action stayed");
         }
         prop_assert!(report.bytes_kept <= budget.max(report.bytes_protected), "{:?}", report);
+        let records: u64 = files(&place.cache().join("ac"));
+        prop_assert_eq!(report.bytes_kept, store.stat().unwrap().bytes + records);
         let needed: BTreeSet<_> = kept.iter().flat_map(|n| &actions[*n].0).collect();
         prop_assert_eq!(store.stat().unwrap().objects, needed.len() as u64);
         prop_assert!(store.verify(Repair::No).unwrap().findings.is_empty());
