@@ -4,15 +4,9 @@ use half::f16;
 
 use super::Isa;
 use super::convert::widen;
-use super::isa::for_each_isa;
+use super::dots;
 use crate::portable::arith::half::round;
-use crate::portable::arith::lanes::{LANES, fold};
-
-/// Columns that share one sweep over the weights.
-const GROUP: usize = 4;
-
-/// Elements of a row that are widened together.
-const PART: usize = 512;
+use crate::portable::arith::lanes::LANES;
 
 /// The columns of one product, widened, each in one piece and padded with zeros to whole lanes.
 #[derive(Debug, Clone)]
@@ -57,47 +51,44 @@ impl Columns {
 
     /// Multiplies the rows of `weights` (and adds `bias`) into `out` `[rows, columns]`, last axis fastest.
     pub fn multiply(&self, weights: &[f16], bias: Option<&[f16]>, out: &mut [f16]) {
-        let mut lanes = [[0f32; LANES]; GROUP];
-        for (row, out) in out.chunks_exact_mut(self.count.max(1)).enumerate() {
-            let weights = &weights[row * self.length..(row + 1) * self.length];
-            for (group, out) in out.chunks_mut(GROUP).enumerate() {
-                let columns = &self.elements[group * GROUP * self.stride()..];
-                let lanes = &mut lanes[..out.len()];
-                self.dots(weights, columns, lanes);
-                for (out, &lanes) in out.iter_mut().zip(lanes.iter()) {
-                    let sum = fold(lanes);
-                    *out = round(bias.map_or(sum, |bias| sum + bias[row].to_f32()));
-                }
-            }
+        if self.count == 0 || self.length == 0 {
+            out.fill(f16::ZERO);
+            return;
         }
-    }
-
-    /// The lanes of one row with a group of columns.
-    fn dots(&self, weights: &[f16], columns: &[f32], lanes: &mut [[f32; LANES]]) {
-        lanes.fill([0.0; LANES]);
-        let mut wide = [0f32; PART];
-        for (part, weights) in weights.chunks(PART).enumerate() {
-            let length = weights.len().next_multiple_of(LANES);
-            wide[weights.len()..length].fill(0.0);
-            widen(self.isa, weights, &mut wide[..weights.len()]);
-            accumulate(self.isa, &wide[..length], &columns[part * PART..], self.stride(), lanes);
+        let columns = dots::Columns::new(&self.elements, self.stride());
+        let rows = weights.chunks_exact(self.length).zip(out.chunks_exact_mut(self.count));
+        for (row, (weights, out)) in rows.enumerate() {
+            let bias = bias.map(|bias| bias[row].to_f32());
+            dots::dots(self.isa, weights, columns, |column, sum| {
+                out[column] = round(bias.map_or(sum, |bias| sum + bias));
+            });
         }
     }
 }
 
-for_each_isa! {
-    /// Adds the products of a part of a row with the same part of columns that lie `stride` apart.
-    fn accumulate(weights: &[f32], columns: &[f32], stride: usize, sums: &mut [[f32; LANES]]) {
-        let (weights, _) = weights.as_chunks::<LANES>();
-        for (column, sums) in sums.iter_mut().enumerate() {
-            let (x, _) = columns[column * stride..].as_chunks::<LANES>();
-            let mut lanes = *sums;
-            for (w, x) in weights.iter().zip(x) {
-                for lane in 0..LANES {
-                    lanes[lane] += w[lane] * x[lane];
-                }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable::arith::lanes;
+    use crate::portable::fixture::random::Random;
+
+    #[test]
+    fn rows_are_multiplied_and_biased() {
+        let mut random = Random(4);
+        let (rows, length, count) = (5, 37, 6);
+        let mut normal = |count: usize| random.halves(count, |random| f16::from_f32(random.normal()));
+        let (weights, x, bias) = (normal(rows * length), normal(length * count), normal(rows));
+        for isa in Isa::available() {
+            let mut columns = Columns::new(isa);
+            columns.load(&x, count);
+            let mut out = vec![f16::ZERO; rows * count];
+            columns.multiply(&weights, Some(&bias), &mut out);
+            for (index, found) in out.into_iter().enumerate() {
+                let (row, column) = (index / count, index % count);
+                let terms =
+                    (0..length).map(|k| weights[row * length + k].to_f32() * x[k * count + column].to_f32());
+                assert_eq!(found, round(lanes::sum(terms) + bias[row].to_f32()), "{isa:?}");
             }
-            *sums = lanes;
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod convert;
 pub mod copy;
+pub mod dots;
 pub mod elementwise;
 pub mod half_matrix;
 pub mod int8;

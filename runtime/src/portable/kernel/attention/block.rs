@@ -7,6 +7,7 @@ use crate::portable::arith::elementary::exp;
 use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::convert::{narrow, widen};
+use crate::portable::kernel::dots::{Columns, dots};
 use crate::portable::kernel::isa::for_each_isa;
 
 /// The score of a position that is not there: it takes no part in the maximum, and its power is +0.
@@ -34,31 +35,31 @@ fn rows_of(rows: Rows<'_>, block: u32, width: usize) -> &[f16] {
 
 /// Scores of every query with every position of the visited blocks.
 pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
-    let Scratch { blocks, queries, rows, scores, .. } = scratch;
-    let padded = head.width.next_multiple_of(LANES);
-    let count = queries.len() / padded;
+    let Scratch { blocks, queries, scores, .. } = scratch;
+    let columns = Columns::new(queries, head.width.next_multiple_of(LANES));
+    let length = blocks.len() * BLOCK;
     scores.clear();
-    scores.resize(count * blocks.len() * BLOCK, ABSENT);
+    scores.resize(columns.count() * length, ABSENT);
     let context = head.context();
     for (index, &block) in blocks.iter().enumerate() {
-        widen_rows(isa, rows_of(head.keys, block, head.width), head.width, rows);
-        let present = rows.len() / padded;
-        for (query, elements) in queries.chunks_exact(padded).enumerate() {
+        let keys = rows_of(head.keys, block, head.width).chunks_exact(head.width);
+        let present = keys.len();
+        for (position, key) in keys.enumerate() {
+            let at = index * BLOCK + position;
+            dots(isa, key, columns, |query, sum| scores[query * length + at] = sum);
+        }
+        for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
             let mask = &head.mask[query % head.slots() * context..][block as usize * BLOCK..][..present];
-            let mut values = [0f32; BLOCK];
-            dots(isa, elements, rows, &mut values);
-            let values = &mut values[..present];
-            to_half(isa, values);
+            let scores = &mut scores[index * BLOCK..][..present];
+            to_half(isa, scores);
             if let Some(scale) = head.scale {
-                for value in values.iter_mut() {
-                    *value *= scale.to_f32();
+                for score in scores.iter_mut() {
+                    *score *= scale.to_f32();
                 }
-                to_half(isa, values);
+                to_half(isa, scores);
             }
-            values.iter_mut().zip(mask).for_each(|(value, mask)| *value += mask.to_f32());
-            to_half(isa, values);
-            let at = (query * blocks.len() + index) * BLOCK;
-            scores[at..at + present].copy_from_slice(values);
+            scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask.to_f32());
+            to_half(isa, scores);
         }
     }
 }
@@ -102,23 +103,6 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     for (sums, out) in sums.chunks_exact_mut(LANES * padded).zip(out.chunks_exact_mut(head.width)) {
         fold_rows(isa, padded, sums);
         narrow(isa, &sums[..head.width], out);
-    }
-}
-
-for_each_isa! {
-    /// The dot products of a query with each row of a block.
-    fn dots(query: &[f32], rows: &[f32], out: &mut [f32; BLOCK]) {
-        let (query, _) = query.as_chunks::<LANES>();
-        let (rows, _) = rows.as_chunks::<LANES>();
-        for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
-            let mut lanes = [0f32; LANES];
-            for (q, k) in query.iter().zip(row) {
-                for lane in 0..LANES {
-                    lanes[lane] += q[lane] * k[lane];
-                }
-            }
-            *out = fold(lanes);
-        }
     }
 }
 
