@@ -23,7 +23,8 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 ok · 2 usage · 10 bad input file · 11 unsupported model
   20 parity · 21 residency · 22 golden · 23 exactness
-  30 Python or toolchain · 31 a stage crashed · 40 store corrupt · 41 store busy · 42 remote
+  30 Python or toolchain · 31 a stage crashed
+  40 store corrupt · 41 store busy · 42 remote · 43 no room or no right to write
   70 a bug in anepipe
 
 A first build:

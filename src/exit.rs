@@ -1,5 +1,6 @@
 //! From typed errors to documented exit codes.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use anepipe_artifacts::StoreError;
@@ -21,6 +22,7 @@ pub(crate) enum Exit {
     StageCrashed = 31,
     StoreCorrupt = 40,
     StoreBusy = 41,
+    NotWritable = 43,
     Bug = 70,
 }
 
@@ -57,6 +59,9 @@ impl Failed {
 
 /// The exit code of whatever went wrong.
 pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
+    if error.chain().any(is_full) {
+        return Exit::NotWritable;
+    }
     let found = error.chain().find_map(|cause| {
         let stage = cause.downcast_ref::<StageError>().map(exit_of);
         stage
@@ -70,8 +75,27 @@ pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
     found.unwrap_or(Exit::Bug)
 }
 
+/// Whether the cause of a failure is that something could not be written for want of room.
+fn is_full(cause: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind as Kind;
+    let io = match cause.downcast_ref::<StageError>() {
+        // Transparent, so that it is not in the chain by itself.
+        Some(StageError::Io(io)) => Some(io),
+        _ => cause.downcast_ref::<std::io::Error>(),
+    };
+    io.is_some_and(|io| {
+        matches!(
+            io.kind(),
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge | Kind::ReadOnlyFilesystem
+        )
+    })
+}
+
 /// The exit code of a stage's failure.
 pub(crate) fn exit_of(error: &StageError) -> Exit {
+    if anyhow::Chain::new(error).any(is_full) {
+        return Exit::NotWritable;
+    }
     match error {
         StageError::Gguf(_) | StageError::Tensors(_) | StageError::Quantize(_) | StageError::Io(_) => {
             Exit::BadInput
@@ -100,6 +124,8 @@ fn exit_of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Busy { .. } => Exit::StoreBusy,
         StoreError::Corrupt { .. } => Exit::StoreCorrupt,
+        StoreError::Full { .. } | StoreError::Denied { .. } => Exit::NotWritable,
+        StoreError::NotACache { .. } => Exit::Usage,
         _ => Exit::BadInput,
     }
 }

@@ -11,7 +11,8 @@ from anepipe_stages.registry import STAGES
 def call(method: str, params: str) -> str:
     """Run the stage called `method`; its result is under "ok", an exception under "error".
 
-    "error" holds the exception's type, its message and the traceback as text. Only exceptions that are not an
+    "error" holds the exception's type, its message, the system's error number if it came from there, and the traceback as
+    text. Only exceptions that are not an
     `Exception` (an interpreter that is being ended) pass through.
     """
     try:
@@ -22,7 +23,7 @@ def call(method: str, params: str) -> str:
         report = {
             "type": type(error).__name__,
             "message": str(error),
-            "missing": error.name if isinstance(error, ImportError) else None,
+            "errno": error.errno if isinstance(error, OSError) else None,
             "traceback": traceback.format_exc(),
         }
         return json.dumps({"error": report})

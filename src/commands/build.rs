@@ -88,7 +88,7 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
         .map(|(label, ended)| Failure {
             stage: label.stage.name(),
             subject: label.subject.clone(),
-            error: ended.error.as_ref().map(|error| with_causes(error)).unwrap_or_default(),
+            error: ended.error.as_ref().map(explained).unwrap_or_default(),
             report: ended.outputs.get("report").map(|report| store.path_of(report.digest())),
         })
         .collect();
@@ -114,6 +114,15 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
     }
     output.result(&summary, || words(&summary))?;
     Ok(exit)
+}
+
+/// A stage's failure, and what to do where the stage itself cannot know.
+fn explained(error: &StageError) -> String {
+    let mut text = with_causes(error);
+    if exit_of(error) == Exit::NotWritable && !text.contains("--cache-dir") {
+        text.push_str("; free some space, or choose another --cache-dir");
+    }
+    text
 }
 
 /// An error and what stands behind it, each said once.

@@ -8,4 +8,5 @@ mod build;
 mod determinism;
 mod gates;
 mod harness;
+mod interruptions;
 mod usage;

@@ -107,6 +107,17 @@ pub enum PythonError {
         /// Traceback and the worker's last words.
         details: Details,
     },
+    /// The system refused a stage something, such as room for a file.
+    #[error("the Python stage `{method}`: {message}")]
+    System {
+        /// The stage.
+        method: String,
+        /// Python's message; names the file.
+        message: String,
+        /// The system's reason.
+        #[source]
+        error: io::Error,
+    },
     /// A stage raised an exception.
     #[error("the Python stage `{method}` failed: {kind}: {message}{details}")]
     Exception {

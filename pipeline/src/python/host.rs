@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -101,7 +102,11 @@ impl Worker {
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value, PythonError> {
         match self.exchange(method, params, self.options.call_timeout)? {
             Outcome::Ok(value) => Ok(value),
-            Outcome::Error(Failure { kind, message, traceback }) => {
+            Outcome::Error(Failure { kind, message, traceback, errno }) => {
+                if let Some(errno) = errno {
+                    let (method, error) = (method.to_owned(), io::Error::from_raw_os_error(errno));
+                    return Err(PythonError::System { method, message, error });
+                }
                 let (method, details) = (method.to_owned(), self.details(traceback));
                 if matches!(kind.as_str(), "ImportError" | "ModuleNotFoundError") {
                     return Err(PythonError::Import { method, message, details });

@@ -48,5 +48,5 @@ impl Dispatcher {
 fn failure(py: Python<'_>, error: &PyErr) -> Failure {
     let kind = error.get_type(py).name().map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
     let traceback = error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
-    Failure { kind, message: error.value(py).to_string(), traceback }
+    Failure { kind, message: error.value(py).to_string(), traceback, errno: None }
 }

@@ -51,7 +51,7 @@ pub(super) enum Outcome {
 }
 
 /// An exception.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failure {
     /// The exception's type.
     #[serde(rename = "type")]
@@ -61,4 +61,7 @@ pub(super) struct Failure {
     /// Where it was raised.
     #[serde(default)]
     pub(super) traceback: String,
+    /// The system's error number, where the system was the cause.
+    #[serde(default)]
+    pub(super) errno: Option<i32>,
 }

@@ -88,8 +88,7 @@ fn serve_start(requests: &Receiver<Request>, responses: &mut File) -> io::Result
 }
 
 fn start(params: Value, method: &str) -> Result<Dispatcher, Failure> {
-    let refuse =
-        |message: String| Failure { kind: "StartError".to_owned(), message, traceback: String::new() };
+    let refuse = |message: String| Failure { kind: "StartError".to_owned(), message, ..Failure::default() };
     if method != START {
         return Err(refuse(format!("the first request must be `{START}`, not `{method}`")));
     }
@@ -106,7 +105,7 @@ fn run(dispatcher: &Dispatcher, request: &Request) -> Outcome {
             serde_json::from_str(&text).map_err(|error| Failure {
                 kind: "ProtocolError".to_owned(),
                 message: format!("the stage's answer is not one: {error}"),
-                traceback: String::new(),
+                ..Failure::default()
             })
         })
         .unwrap_or_else(Outcome::Error)
@@ -116,7 +115,7 @@ fn respond(pipe: &mut File, id: u64, outcome: Outcome) -> io::Result<()> {
     let mut payload = serde_json::to_vec(&Response { id, outcome })?;
     if let Err(error) = frame::length_of(&payload) {
         let message = error.to_string();
-        let failure = Failure { kind: "ProtocolError".to_owned(), message, traceback: String::new() };
+        let failure = Failure { kind: "ProtocolError".to_owned(), message, ..Failure::default() };
         payload = serde_json::to_vec(&Response { id, outcome: Outcome::Error(failure) })?;
     }
     frame::write(pipe, &payload)

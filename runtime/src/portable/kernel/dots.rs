@@ -43,6 +43,9 @@ impl<'a> Columns<'a> {
 }
 
 /// Calls `write(column, sum)` for every column. `row` is as long as a column without its padding.
+///
+/// # Panics
+/// If `row` is longer than a column.
 pub fn dots(isa: Isa, row: &[f16], columns: Columns<'_>, mut write: impl FnMut(usize, f32)) {
     assert!(row.len() <= columns.stride, "a row of {} elements, columns of {}", row.len(), columns.stride);
     for first in (0..columns.count()).step_by(GROUP) {
