@@ -11,9 +11,8 @@ from anepipe_stages.registry import STAGES
 def call(method: str, params: str) -> str:
     """Run the stage called `method`; its result is under "ok", an exception under "error".
 
-    "error" holds the exception's type, its message, the system's error number if it came from there, and the traceback as
-    text. Only exceptions that are not an
-    `Exception` (an interpreter that is being ended) pass through.
+    "error" holds the exception's type, its message, the system's error number if it came from there, and the
+    traceback as text. Only exceptions that are not an `Exception` (an interpreter that is being ended) pass through.
     """
     try:
         if method not in STAGES:
