@@ -3,17 +3,19 @@
 # make check  formatting and lints
 # make doc    the API documentation
 # make bench  the kernels' benchmarks
+# make oracle asks llama.cpp about the demo model again (builds it first: about ten minutes)
 
 # Any of Python 3.10 to 3.13 with its shared library (Debian: python3-dev, python3-venv).
 PYTHON ?= python3
 VENV := .venv
+ORACLE := .venv-oracle
 export PYO3_PYTHON := $(CURDIR)/$(VENV)/bin/python
 ANEPIPE := target/release/anepipe
 RUFF := $(VENV)/bin/ruff
 # Tests reach graphs with known faults through this feature; a release never has it.
 TEST_FEATURES := --features fault-injection
 
-.PHONY: setup setup-dev build demo test check fmt doc bench clean
+.PHONY: setup setup-dev build demo test check fmt doc bench oracle clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -59,6 +61,15 @@ doc: setup
 bench: setup
 	cargo bench --workspace --locked
 
+$(ORACLE)/.done: requirements-oracle.txt
+	$(PYTHON) -m venv $(ORACLE)
+	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oracle.txt
+	@touch $@
+
+oracle: $(ORACLE)/.done
+	$(ORACLE)/bin/python tests/fixtures/record_llama_cpp.py models/anepipe-demo-q8_0.gguf tests/fixtures/demo_llama_cpp.json
+	git diff --stat -- tests/fixtures
+
 clean:
 	cargo clean
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(ORACLE) out
