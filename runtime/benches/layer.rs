@@ -71,14 +71,15 @@ fn layer(criterion: &mut Criterion) {
                     bencher.iter(|| bytes.iter().map(|bytes| read(bytes)).fold(0, |a, b| black_box(a ^ b)));
                 });
             }
-            let loaded = PortableDevice::new().load(&path, None).expect("a shard");
-            let mut outputs = loaded.signature().new_outputs();
+            let loaded = PortableDevice::new().load(&path).expect("a shard");
+            let mut outputs = loaded.functions()[0].signature.new_outputs();
             for position in [16, 1900] {
-                let tensors = inputs(loaded.signature(), position);
+                let tensors = inputs(&loaded.functions()[0].signature, position);
                 let mut state = loaded.new_state();
                 let id = BenchmarkId::new(format!("T={width}"), position);
                 group.bench_function(id, |bencher| {
-                    bencher.iter(|| loaded.predict(&tensors, state.as_mut(), &mut outputs).expect("a pass"));
+                    bencher
+                        .iter(|| loaded.predict(0, &tensors, state.as_mut(), &mut outputs).expect("a pass"));
                 });
             }
         }

@@ -1,4 +1,9 @@
-//! What a device offers: load a compiled shard, make its state, run it.
+//! What a device offers: load a compiled shard, make its state, run one of its functions.
+//!
+//! A compiled shard has one function for each number of tokens that a pass may take (`t1`, `t4`; `main` where there is one),
+//! over the same weights and the same states. So one [`Shard`] offers all of them, and a [`State`] belongs to the shard, not to
+//! a function: prefill fills the widest program, plain decoding runs the narrowest, verification one in between, all on one KV
+//! cache. A device that has to load functions one by one keeps what they share behind these traits.
 //!
 //! Two devices implement this: the portable executor and Core ML. Sessions and gates know only these traits.
 
@@ -19,7 +24,7 @@ pub struct Port {
     pub shape: Vec<usize>,
 }
 
-/// A shard's interface. Inputs and outputs of [`Shard::predict`] stand in this order.
+/// A function's interface. Inputs and outputs of [`Shard::predict`] stand in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// Inputs in program order, states excluded.
@@ -47,34 +52,64 @@ impl Signature {
     }
 }
 
+/// One function of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Name in the program.
+    pub name: String,
+    /// Its interface.
+    pub signature: Signature,
+}
+
 /// Something that executes compiled shards.
 pub trait Device: Send + Sync {
     /// `portable` or `coreml`; stands in reports.
     fn name(&self) -> &'static str;
 
-    /// Loads `model` (a `.mlmodelc` directory), the function called `function` or its default.
-    fn load(&self, model: &Path, function: Option<&str>) -> Result<Box<dyn Shard>, RuntimeError>;
+    /// Loads `model` (a `.mlmodelc` directory) with all its functions. Weights are mapped once.
+    fn load(&self, model: &Path) -> Result<Box<dyn Shard>, RuntimeError>;
 }
 
 /// A loaded shard. Weights are shared; all that changes is in a [`State`].
 pub trait Shard: Send + Sync {
-    /// The interface.
-    fn signature(&self) -> &Signature;
+    /// The functions, by name ascending; at least one. All have the same states in the same order.
+    fn functions(&self) -> &[Function];
 
-    /// A zeroed state.
+    /// A zeroed state, for every function of this shard.
     fn new_state(&self) -> Box<dyn State>;
 
-    /// Runs the shard once. `inputs` and `outputs` stand in the signature's order and have its shapes; a state made
-    /// by another shard is an error. On error the state is unspecified and must be dropped.
+    /// Runs function number `function` of [`Shard::functions`] once. `inputs` and `outputs` stand in its signature's order and
+    /// have its shapes; a state made by another shard is an error. On error the state is unspecified and must be dropped.
     fn predict(
         &self,
+        function: usize,
         inputs: &[Tensor],
         state: &mut dyn State,
         outputs: &mut [Tensor],
     ) -> Result<(), RuntimeError>;
 }
 
-/// The mutable buffers of one conversation with one shard: its KV cache.
+/// The name of the function that takes `width` tokens, in a shard with functions of `widths`.
+pub fn function_name(widths: &[u32], width: u32) -> String {
+    if widths.len() > 1 { format!("t{width}") } else { "main".to_owned() }
+}
+
+impl dyn Shard + '_ {
+    /// The number of the function called `name`.
+    pub fn find(&self, name: &str) -> Result<usize, RuntimeError> {
+        let functions = self.functions();
+        functions.iter().position(|function| function.name == name).ok_or_else(|| {
+            let names: Vec<String> =
+                functions.iter().map(|function| format!("`{}`", function.name)).collect();
+            RuntimeError::Mismatch(format!(
+                "there is no function `{name}`; the shard has {}: rebuild it with that width",
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+/// The mutable buffers of one conversation with one shard: its KV cache, which all functions of the shard share.
 pub trait State: Send + Any {
     /// Copies the state called `name` out, in its port's layout.
     fn read(&self, name: &str) -> Result<Vec<f16>, RuntimeError>;

@@ -33,7 +33,7 @@ fn shard(width: usize, weights: Weights) -> Shard {
 fn load(directory: &Path, width: usize, weights: Weights) -> Box<dyn Loaded> {
     let path = directory.join(format!("{weights:?}{width}.mlmodelc"));
     shard(width, weights).save(&path, 11);
-    PortableDevice::new().load(&path, None).unwrap()
+    PortableDevice::new().load(&path).unwrap()
 }
 
 /// What a token at a position brings along, the same wherever it is computed.
@@ -46,7 +46,7 @@ fn element(token: u64, position: usize, name: &str, index: usize) -> f16 {
 
 /// Runs one pass in which slot i holds `slots[i]`: a token and its position. Returns the columns of the hidden state.
 fn pass(loaded: &dyn Loaded, state: &mut dyn State, slots: &[(u64, usize)]) -> Vec<Vec<f16>> {
-    let signature = loaded.signature();
+    let signature = &loaded.functions()[0].signature;
     let (mut inputs, mut outputs) = (signature.new_inputs(), signature.new_outputs());
     for (tensor, port) in inputs.iter_mut().zip(&signature.inputs) {
         let data = tensor.data_mut();
@@ -70,13 +70,13 @@ fn pass(loaded: &dyn Loaded, state: &mut dyn State, slots: &[(u64, usize)]) -> V
             }
         }
     }
-    loaded.predict(&inputs, state, &mut outputs).unwrap();
+    loaded.predict(0, &inputs, state, &mut outputs).unwrap();
     let columns = |slot: usize| outputs[0].data().iter().skip(slot).step_by(slots.len()).copied().collect();
     (0..slots.len()).map(columns).collect()
 }
 
 fn states(loaded: &dyn Loaded, state: &dyn State) -> Vec<Vec<f16>> {
-    loaded.signature().states.iter().map(|port| state.read(&port.name).unwrap()).collect()
+    loaded.functions()[0].signature.states.iter().map(|port| state.read(&port.name).unwrap()).collect()
 }
 
 const TOKENS: [u64; 12] = [5, 9, 2, 2, 7, 31, 8, 1, 4, 4, 6, 3];
@@ -147,7 +147,7 @@ fn nothing_behind_the_mask_matters() {
     // itself sees them.
     for poison in [-50.0, 1.0, 900.0] {
         let mut stale = loaded.new_state();
-        for port in &loaded.signature().states {
+        for port in &loaded.functions()[0].signature.states {
             let values = vec![f16::from_f32(poison); port.shape.iter().product()];
             stale.write(&port.name, &values).unwrap();
         }

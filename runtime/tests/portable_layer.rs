@@ -226,17 +226,17 @@ fn check(shard: &Shard, passes: &[Pass]) -> Result<(), TestCaseError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("layer.mlmodelc");
     shard.save(&path, 7);
-    let judge = PortableDevice::new().with_executor(Executor::Interpreter).load(&path, None).unwrap();
+    let judge = PortableDevice::new().with_executor(Executor::Interpreter).load(&path).unwrap();
     let plans: Vec<_> = Isa::available()
         .into_iter()
         .zip([1, 2, 2])
         .map(|(isa, threads)| {
             let device =
                 PortableDevice::new().with_isa(isa).with_threads(NonZeroUsize::new(threads).unwrap());
-            device.unwrap().load(&path, None).unwrap()
+            device.unwrap().load(&path).unwrap()
         })
         .collect();
-    let signature = judge.signature().clone();
+    let signature = judge.functions()[0].signature.clone();
     let inputs: Vec<String> = signature.inputs.iter().map(|port| port.name.clone()).collect();
     let states: Vec<String> = signature.states.iter().map(|port| port.name.clone()).collect();
     let mut judged = judge.new_state();
@@ -246,11 +246,11 @@ fn check(shard: &Shard, passes: &[Pass]) -> Result<(), TestCaseError> {
         let tensors = pass.inputs(shard, position, signature.new_inputs(), &inputs);
         pass.poison(judged.as_mut(), &states, shard.head_dim);
         let mut expected = signature.new_outputs();
-        judge.predict(&tensors, judged.as_mut(), &mut expected).unwrap();
+        judge.predict(0, &tensors, judged.as_mut(), &mut expected).unwrap();
         for (plan, state) in plans.iter().zip(&mut planned) {
             pass.poison(state.as_mut(), &states, shard.head_dim);
             let mut found = signature.new_outputs();
-            plan.predict(&tensors, state.as_mut(), &mut found).unwrap();
+            plan.predict(0, &tensors, state.as_mut(), &mut found).unwrap();
             for (expected, found) in expected.iter().zip(&found) {
                 prop_assert_eq!(bits(expected.data()), bits(found.data()), "output of pass {}", number);
             }

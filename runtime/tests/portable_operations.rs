@@ -30,16 +30,17 @@ impl Case {
         model.save(directory.path(), &[output]);
         let device = PortableDevice::new().with_executor(executor).with_isa(isa);
         // The files are mapped, so they may go.
-        device.load(directory.path(), None).unwrap_or_else(|error| panic!("{}: {error}", self.operation))
+        device.load(directory.path()).unwrap_or_else(|error| panic!("{}: {error}", self.operation))
     }
 }
 
 fn run(shard: &dyn Shard, fill: impl Fn(usize, usize) -> f16) -> Vec<f16> {
-    let (mut inputs, mut outputs) = (shard.signature().new_inputs(), shard.signature().new_outputs());
+    let signature = &shard.functions()[0].signature;
+    let (mut inputs, mut outputs) = (signature.new_inputs(), signature.new_outputs());
     for (tensor, input) in inputs.iter_mut().enumerate() {
         input.data_mut().iter_mut().enumerate().for_each(|(index, value)| *value = fill(tensor, index));
     }
-    shard.predict(&inputs, shard.new_state().as_mut(), &mut outputs).unwrap();
+    shard.predict(0, &inputs, shard.new_state().as_mut(), &mut outputs).unwrap();
     outputs[0].data().to_vec()
 }
 
@@ -290,13 +291,13 @@ fn programs_of_several_operations_run() {
     ));
     model.save(directory.path(), &["others".to_owned(), "first".to_owned()]);
     for executor in [Executor::Interpreter, Executor::Plan] {
-        let shard =
-            PortableDevice::new().with_executor(executor).load(directory.path(), Some("main")).unwrap();
-        let (mut inputs, mut outputs) = (shard.signature().new_inputs(), shard.signature().new_outputs());
+        let shard = PortableDevice::new().with_executor(executor).load(directory.path()).unwrap();
+        let signature = &shard.functions()[0].signature;
+        let (mut inputs, mut outputs) = (signature.new_inputs(), signature.new_outputs());
         inputs[0].data_mut().copy_from_slice(&[1.0, 3.0, 5.0].map(f16::from_f32));
         let mut state = shard.new_state();
         for pass in 1u8..4 {
-            shard.predict(&inputs, state.as_mut(), &mut outputs).unwrap();
+            shard.predict(0, &inputs, state.as_mut(), &mut outputs).unwrap();
             let scaled = |values: &[f32]| {
                 values.iter().map(|v| f16::from_f32(v * f32::from(pass))).collect::<Vec<_>>()
             };
@@ -329,12 +330,13 @@ fn an_earlier_read_of_a_state_is_not_changed_by_a_later_write() {
     );
     model.save(directory.path(), &[both, before]);
     for executor in [Executor::Interpreter, Executor::Plan] {
-        let shard = PortableDevice::new().with_executor(executor).load(directory.path(), None).unwrap();
-        let (mut inputs, mut outputs) = (shard.signature().new_inputs(), shard.signature().new_outputs());
+        let shard = PortableDevice::new().with_executor(executor).load(directory.path()).unwrap();
+        let signature = &shard.functions()[0].signature;
+        let (mut inputs, mut outputs) = (signature.new_inputs(), signature.new_outputs());
         inputs[0].data_mut().fill(f16::ONE);
         let mut state = shard.new_state();
         state.write("s", &[2.0, 3.0, 4.0, 5.0].map(f16::from_f32)).unwrap();
-        shard.predict(&inputs, state.as_mut(), &mut outputs).unwrap();
+        shard.predict(0, &inputs, state.as_mut(), &mut outputs).unwrap();
         assert_eq!(outputs[0].data(), [4.0, 5.0, 1.0, 1.0, 1.0, 1.0].map(f16::from_f32));
         assert_eq!(outputs[1].data(), [2.0, 3.0, 4.0, 5.0].map(f16::from_f32));
     }

@@ -4,18 +4,18 @@ mod fixture;
 
 use anepipe_runtime::device::{Device, Shard};
 use anepipe_runtime::error::RuntimeError;
-use anepipe_runtime::portable::{PortableDevice, ProgramError};
+use anepipe_runtime::portable::PortableDevice;
 use anepipe_runtime::tensor::Tensor;
 use fixture::Model;
 use half::f16;
 
-fn load(text: &str, function: Option<&str>) -> Result<Box<dyn Shard>, RuntimeError> {
+fn load(text: &str) -> Result<Box<dyn Shard>, RuntimeError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.mlmodelc");
     let mut model = Model::new();
     model.halves(&[2, 2, 1, 1], &[f16::ONE; 4]);
     model.save_text(&path, text);
-    PortableDevice::new().load(&path, function)
+    PortableDevice::new().load(&path)
 }
 
 /// A program whose function `main` takes x [1, 2, 4, 1] and holds `body`, which computes y.
@@ -26,7 +26,7 @@ fn program(body: &str) -> String {
 }
 
 fn message(text: &str) -> String {
-    match load(text, None) {
+    match load(text) {
         Ok(_) => panic!("loaded: {text}"),
         Err(error) => error.to_string(),
     }
@@ -104,60 +104,70 @@ fn ports_are_fixed_fp16_tensors() {
     }
 }
 
-#[test]
-fn a_function_is_found_by_name_or_by_being_the_default() {
-    let function = |name: &str| {
+/// A program whose functions have the states given, if any, and copy x [1].
+fn functions(functions: &[(&str, &str)]) -> String {
+    let function = |(name, states): &(&str, &str)| {
         format!(
-            "    func {name}<ios18>(tensor<fp16, [1]> x) {{\n            tensor<fp16, [1]> y = abs(x = x);\n        }} -> (y);\n"
+            "    func {name}<ios18>({states}tensor<fp16, [1]> x) {{\n            tensor<fp16, [1]> y = abs(x = x);\n        }} -> (y);\n"
         )
     };
-    let program = |names: &[&str]| {
-        format!("program(1.3)\n{{\n{}}}", names.iter().map(|name| function(name)).collect::<String>())
-    };
-    assert!(load(&program(&["t1"]), None).is_ok());
-    assert!(load(&program(&["main", "t1"]), None).is_ok());
-    assert!(load(&program(&["t1", "t4"]), Some("t4")).is_ok());
-    let refusal = |result: Result<Box<dyn Shard>, RuntimeError>| match result {
-        Err(RuntimeError::Program { source: source @ ProgramError::Function { .. }, .. }) => {
-            source.to_string()
-        }
-        _ => panic!("not the expected refusal"),
-    };
-    assert_eq!(
-        refusal(load(&program(&["t1", "t4"]), None)),
-        "no function `main`; the program has `t1`, `t4`: name one of them"
-    );
-    assert!(refusal(load(&program(&["main"]), Some("t1"))).starts_with("no function `t1`"));
+    format!("program(1.3)\n{{\n{}}}", functions.iter().map(function).collect::<String>())
+}
+
+#[test]
+fn every_function_is_loaded_and_found_by_its_name() {
+    let shard = load(&functions(&[("t4", ""), ("t1", "")])).unwrap();
+    let names: Vec<&str> = shard.functions().iter().map(|function| function.name.as_str()).collect();
+    assert_eq!(names, ["t1", "t4"]);
+    assert_eq!(shard.find("t4").unwrap(), 1);
+    let error = shard.find("main").unwrap_err().to_string();
+    assert!(error.contains("there is no function `main`; the shard has `t1`, `t4`"), "{error}");
+}
+
+#[test]
+fn functions_must_have_the_same_states() {
+    let state = "state<tensor<fp16, [2]>> s, ";
+    assert!(load(&functions(&[("t1", state), ("t4", state)])).is_ok());
+    for other in ["", "state<tensor<fp16, [3]>> s, ", "state<tensor<fp16, [2]>> r, "] {
+        let error = load(&functions(&[("t1", state), ("t4", other)])).err().unwrap().to_string();
+        assert!(error.contains("function `t4`: its states are not those of function `t1`"), "{error}");
+    }
+    assert!(load("program(1.3)\n{\n}").err().unwrap().to_string().contains("no function"));
 }
 
 #[test]
 fn what_is_no_model_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let error = PortableDevice::new().load(directory.path(), None).err().unwrap();
+    let error = PortableDevice::new().load(directory.path()).err().unwrap();
     assert!(error.to_string().contains("there is no model.mil here"), "{error}");
-    assert!(PortableDevice::new().load(&directory.path().join("absent"), None).is_err());
+    assert!(PortableDevice::new().load(&directory.path().join("absent")).is_err());
 }
 
 #[test]
 fn tensors_and_states_must_be_the_shards_own() {
     let text = "program(1.3)\n{\n    func main<ios18>(state<tensor<fp16, [2]>> s, tensor<fp16, [2]> x) {\n            \
                 tensor<fp16, [2]> y = abs(x = x);\n        } -> (y);\n}";
-    let (shard, other) = (load(text, None).unwrap(), load(text, None).unwrap());
-    let (inputs, mut outputs) = (shard.signature().new_inputs(), shard.signature().new_outputs());
+    let (shard, other) = (load(text).unwrap(), load(text).unwrap());
+    let signature = &shard.functions()[0].signature;
+    let (inputs, mut outputs) = (signature.new_inputs(), signature.new_outputs());
     let mut state = shard.new_state();
     let refused = |result: Result<(), RuntimeError>, expected: &str| match result {
         Err(RuntimeError::Mismatch(message)) => assert!(message.contains(expected), "{message}"),
         other => panic!("{other:?} in place of: {expected}"),
     };
-    refused(shard.predict(&inputs, other.new_state().as_mut(), &mut outputs), "made by another shard");
-    refused(shard.predict(&[], state.as_mut(), &mut outputs), "it has 1 inputs, 0 tensors were given");
-    refused(shard.predict(&inputs, state.as_mut(), &mut []), "it has 1 outputs, 0 tensors were given");
+    refused(shard.predict(0, &inputs, other.new_state().as_mut(), &mut outputs), "made by another shard");
+    refused(shard.predict(0, &[], state.as_mut(), &mut outputs), "it has 1 inputs, 0 tensors were given");
+    refused(shard.predict(0, &inputs, state.as_mut(), &mut []), "it has 1 outputs, 0 tensors were given");
+    refused(
+        shard.predict(7, &inputs, state.as_mut(), &mut outputs),
+        "it has 1 functions, number 7 was asked",
+    );
     let wrong = [Tensor::zeros(&[1, 2])];
     refused(
-        shard.predict(&wrong, state.as_mut(), &mut outputs),
+        shard.predict(0, &wrong, state.as_mut(), &mut outputs),
         "input `x` has the shape [2], the tensor given [1, 2]",
     );
     refused(state.write("s", &[f16::ONE]), "state `s` has 2 elements, 1 were given");
     refused(state.read("t").map(|_| ()), "there is no state `t`; there are: s");
-    assert!(shard.predict(&inputs, state.as_mut(), &mut outputs).is_ok());
+    assert!(shard.predict(0, &inputs, state.as_mut(), &mut outputs).is_ok());
 }

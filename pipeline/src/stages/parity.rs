@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use anepipe_runtime::device::{Device, Shard};
+pub use anepipe_runtime::device::function_name;
+
+use anepipe_runtime::device::Device;
 use anepipe_runtime::rope::{Rope, RopeSpec};
 use half::f16;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StageError;
-use crate::gates::parity::{self, ParityReport, ParityThresholds, Subject};
+use crate::gates::parity::{self, ParityReport, ParityThresholds, Program, Subject};
 use crate::tensors::TensorFile;
 
 /// What the gate is asked to look at.
@@ -37,11 +39,6 @@ pub struct JudgedReport {
     pub reason: Option<String>,
 }
 
-/// The name of the function that takes `width` tokens, among functions of `widths`.
-pub fn function_name(widths: &[u32], width: u32) -> String {
-    if widths.len() > 1 { format!("t{width}") } else { "main".to_owned() }
-}
-
 /// Loads the shard at `model` on `device` and runs the gate on the `[tokens, d]` fp16 rows in `token_embeddings`.
 pub fn run(
     device: &dyn Device,
@@ -50,18 +47,16 @@ pub fn run(
     task: &ParityTask,
 ) -> Result<JudgedReport, StageError> {
     let rope = task.rope.as_ref().map(Rope::new).transpose()?;
-    let load = |width| device.load(model, Some(&function_name(&task.widths, width)));
-    let shard = load(task.block)?;
-    let narrow = task.widths.iter().copied().find(|&width| width != task.block).map(load).transpose()?;
+    let shard = &*device.load(model)?;
+    let program = |width| {
+        let function = shard.find(&function_name(&task.widths, width))?;
+        Ok::<_, StageError>(Program { shard, function })
+    };
+    let wide = program(task.block)?;
+    let narrow = task.widths.iter().copied().find(|&width| width != task.block).map(program).transpose()?;
     let rows = read_rows(token_embeddings)?;
     let rows: Vec<&[f16]> = rows.iter().map(Vec::as_slice).collect();
-    let subject = Subject {
-        name: &task.name,
-        device: device.name(),
-        shard: &*shard,
-        narrow: narrow.as_deref().map(|narrow| narrow as &dyn Shard),
-        rope: rope.as_ref(),
-    };
+    let subject = Subject { name: &task.name, device: device.name(), wide, narrow, rope: rope.as_ref() };
     let report = parity::check(&subject, &rows, &task.thresholds)?;
     let reason = reason(&report);
     Ok(JudgedReport { report, reason })

@@ -61,7 +61,7 @@ impl Device for PortableDevice {
         "portable"
     }
 
-    fn load(&self, model: &Path, function: Option<&str>) -> Result<Box<dyn Shard>, RuntimeError> {
-        Ok(Box::new(PortableShard::load(model, function, self.executor, self.isa, &self.threads)?))
+    fn load(&self, model: &Path) -> Result<Box<dyn Shard>, RuntimeError> {
+        Ok(Box::new(PortableShard::load(model, self.executor, self.isa, &self.threads)?))
     }
 }

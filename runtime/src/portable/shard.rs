@@ -14,18 +14,25 @@ use super::interpreter;
 use super::kernel::Isa;
 use super::plan::{self, Plan};
 use super::threads::Threads;
-use crate::device::{Port, Shard, Signature, State};
+use crate::device::{Function, Port, Shard, Signature, State};
 use crate::error::RuntimeError;
 use crate::tensor::Tensor;
 
 /// What a shard and its states share.
 pub(super) struct Program {
-    graph: Graph,
-    signature: Signature,
-    /// Absent where the interpreter runs the graph.
-    plan: Option<Plan>,
+    /// As [`Shard::functions`] gives them.
+    functions: Vec<Function>,
+    /// One for each function.
+    bodies: Vec<Body>,
     isa: Isa,
     threads: Threads,
+}
+
+/// What a function comes to.
+struct Body {
+    graph: Graph,
+    /// Absent where the interpreter runs the graph.
+    plan: Option<Plan>,
 }
 
 /// The most bytes that states and results may take together: far above what any shard needs.
@@ -39,57 +46,84 @@ pub(super) struct PortableShard {
 impl PortableShard {
     pub(super) fn load(
         path: &Path,
-        function: Option<&str>,
         executor: Executor,
         isa: Isa,
         threads: &Threads,
     ) -> Result<Self, RuntimeError> {
         let refuse = |source| RuntimeError::Program { path: path.to_owned(), source };
         let model = ModelC::open(path).map_err(|error| refuse(ProgramError::Model(error.to_string())))?;
-        let graph = graph::lower(&Arc::new(model), function).map_err(refuse)?;
-        let port = |id| {
-            let value = graph.value(id);
-            Port { name: value.name.clone(), shape: value.shape.clone() }
-        };
-        let signature = Signature {
-            inputs: graph.inputs.iter().copied().map(port).collect(),
-            outputs: graph.outputs.iter().copied().map(port).collect(),
-            states: graph
-                .states
-                .iter()
-                .map(|state| Port { name: state.name.clone(), shape: state.shape.clone() })
-                .collect(),
-        };
+        let (functions, bodies) = read(&Arc::new(model), executor).map_err(refuse)?;
+        Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads: threads.clone() }) })
+    }
+}
+
+/// Every function of `model`, over the same mapped weights.
+fn read(model: &Arc<ModelC>, executor: Executor) -> Result<(Vec<Function>, Vec<Body>), ProgramError> {
+    let (mut functions, mut bodies) = (Vec::<Function>::new(), Vec::<Body>::new());
+    for name in model.program().functions.keys() {
+        let graph = graph::lower(model, Some(name))?;
+        let signature = signature(&graph);
+        if let Some(other) = functions.first().filter(|other| other.signature.states != signature.states) {
+            return Err(ProgramError::States { function: name.clone(), other: other.name.clone() });
+        }
         let plan = match executor {
             Executor::Plan => Plan::new(&graph),
             Executor::Interpreter => None,
         };
-        let states = graph.states.iter().map(|state| state.shape.iter().product::<usize>());
-        let buffers = plan.as_ref().map_or(0, Plan::buffer_elements);
-        let bytes = states.chain([buffers]).map(|elements| 2 * elements as u128).sum();
-        if bytes > MAX_BYTES {
-            let function = graph.function;
-            return Err(refuse(ProgramError::TooLarge { function, bytes, limit: MAX_BYTES }));
-        }
-        let threads = threads.clone();
-        Ok(Self { program: Arc::new(Program { graph, signature, plan, isa, threads }) })
+        functions.push(Function { name: name.clone(), signature });
+        bodies.push(Body { graph, plan });
+    }
+    let states = bodies.first().map_or(&[][..], |body| &body.graph.states);
+    let states = states.iter().map(|state| state.shape.iter().product::<usize>());
+    let buffers = bodies.iter().filter_map(|body| body.plan.as_ref()).map(Plan::buffer_elements);
+    match states.chain(buffers).map(|elements| 2 * elements as u128).sum() {
+        0..=MAX_BYTES if !functions.is_empty() => Ok((functions, bodies)),
+        0..=MAX_BYTES => Err(ProgramError::Model("its program has no function; convert it again".to_owned())),
+        bytes => Err(ProgramError::TooLarge { bytes, limit: MAX_BYTES }),
+    }
+}
+
+fn signature(graph: &Graph) -> Signature {
+    let port = |id| {
+        let value = graph.value(id);
+        Port { name: value.name.clone(), shape: value.shape.clone() }
+    };
+    Signature {
+        inputs: graph.inputs.iter().copied().map(port).collect(),
+        outputs: graph.outputs.iter().copied().map(port).collect(),
+        states: graph
+            .states
+            .iter()
+            .map(|state| Port { name: state.name.clone(), shape: state.shape.clone() })
+            .collect(),
+    }
+}
+
+impl Program {
+    fn states(&self) -> &[Port] {
+        self.functions.first().map_or(&[], |function| &function.signature.states)
     }
 }
 
 impl Shard for PortableShard {
-    fn signature(&self) -> &Signature {
-        &self.program.signature
+    fn functions(&self) -> &[Function] {
+        &self.program.functions
     }
 
     fn new_state(&self) -> Box<dyn State> {
         let program = Arc::clone(&self.program);
-        let caches = program.graph.states.iter().map(|state| Cache::zeros(&state.shape)).collect();
-        let scratch = program.plan.as_ref().map(|plan| plan.scratch(program.isa));
-        Box::new(PortableState { program, caches, scratch })
+        let caches = program.states().iter().map(|state| Cache::zeros(&state.shape)).collect();
+        let scratches = program
+            .bodies
+            .iter()
+            .map(|body| body.plan.as_ref().map(|plan| plan.scratch(program.isa)))
+            .collect();
+        Box::new(PortableState { program, caches, scratches })
     }
 
     fn predict(
         &self,
+        function: usize,
         inputs: &[Tensor],
         state: &mut dyn State,
         outputs: &mut [Tensor],
@@ -100,14 +134,21 @@ impl Shard for PortableShard {
             .ok_or_else(|| {
                 RuntimeError::Mismatch("the state was made by another shard; make one with new_state".into())
             })?;
-        fits("input", &self.program.signature.inputs, inputs)?;
-        fits("output", &self.program.signature.outputs, outputs)?;
+        let Program { functions, bodies, threads, .. } = &*self.program;
+        let (Some(Function { signature, .. }), Some(body), Some(scratch)) =
+            (functions.get(function), bodies.get(function), state.scratches.get_mut(function))
+        else {
+            return Err(RuntimeError::Mismatch(format!(
+                "it has {} functions, number {function} was asked for",
+                functions.len()
+            )));
+        };
+        fits("input", &signature.inputs, inputs)?;
+        fits("output", &signature.outputs, outputs)?;
         let caches = &mut state.caches;
-        match (&self.program.plan, &mut state.scratch) {
-            (Some(plan), Some(scratch)) => {
-                self.program.threads.run(|| plan.run(scratch, inputs, caches, outputs));
-            }
-            _ => interpreter::run(&self.program.graph, inputs, caches, outputs),
+        match (&body.plan, scratch) {
+            (Some(plan), Some(scratch)) => threads.run(|| plan.run(scratch, inputs, caches, outputs)),
+            _ => interpreter::run(&body.graph, inputs, caches, outputs),
         }
         Ok(())
     }
@@ -133,13 +174,13 @@ fn fits(role: &str, ports: &[Port], tensors: &[Tensor]) -> Result<(), RuntimeErr
 struct PortableState {
     program: Arc<Program>,
     caches: Vec<Cache>,
-    /// Absent where the interpreter runs the graph.
-    scratch: Option<plan::Scratch>,
+    /// One for each function; absent where the interpreter runs it.
+    scratches: Vec<Option<plan::Scratch>>,
 }
 
 impl PortableState {
     fn find(&self, name: &str) -> Result<usize, RuntimeError> {
-        let states = &self.program.signature.states;
+        let states = self.program.states();
         states.iter().position(|port| port.name == name).ok_or_else(|| {
             let names: Vec<&str> = states.iter().map(|port| port.name.as_str()).collect();
             RuntimeError::Mismatch(format!("there is no state `{name}`; there are: {}", names.join(", ")))

@@ -25,7 +25,7 @@ mod run;
 mod tests;
 mod thresholds;
 
-use anepipe_runtime::device::Shard;
+use anepipe_runtime::device::{Shard, Signature};
 use anepipe_runtime::error::RuntimeError;
 use anepipe_runtime::pass::PassError;
 use anepipe_runtime::rope::Rope;
@@ -38,6 +38,27 @@ use input::Stream;
 use report::Compared;
 use run::{Disturbance, Runner};
 
+/// One function of a loaded shard.
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    /// The shard.
+    pub shard: &'a dyn Shard,
+    /// Which of its functions.
+    pub function: usize,
+}
+
+impl<'a> Program<'a> {
+    fn signature(self) -> Result<&'a Signature, Trouble> {
+        let functions = self.shard.functions();
+        let function = functions.get(self.function).ok_or_else(|| {
+            let message =
+                format!("it has {} functions, number {} was asked for", functions.len(), self.function);
+            Trouble::from(RuntimeError::Mismatch(message))
+        })?;
+        Ok(&function.signature)
+    }
+}
+
 /// A loaded shard under test.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
@@ -46,9 +67,9 @@ pub struct Subject<'a> {
     /// Name of the device that runs it.
     pub device: &'a str,
     /// The shard, in the width that ships.
-    pub shard: &'a dyn Shard,
-    /// The same weights as a program of another width, usually 1; the width invariance needs it.
-    pub narrow: Option<&'a dyn Shard>,
+    pub wide: Program<'a>,
+    /// The same weights in another width, usually 1; the width invariance needs it.
+    pub narrow: Option<Program<'a>>,
     /// The model's rotary embedding; not looked at for a head.
     pub rope: Option<&'a Rope>,
 }
@@ -142,9 +163,9 @@ struct Gate<'a> {
 
 impl Gate<'_> {
     fn run(&self, tokens: &[&[f16]]) -> Result<ParityReport, Trouble> {
-        let Subject { name, device, shard, narrow, rope } = *self.subject;
-        let mut wide = Runner::new(shard, rope)?;
-        let mut narrow = narrow.map(|shard| Runner::new(shard, rope)).transpose()?;
+        let Subject { name, device, wide, narrow, rope } = *self.subject;
+        let mut wide = Runner::new(wide, rope)?;
+        let mut narrow = narrow.map(|narrow| Runner::new(narrow, rope)).transpose()?;
         let layout = wide.layout().clone();
         if let Some(narrow) = &narrow {
             let describe = |runner: &Runner<'_>| {

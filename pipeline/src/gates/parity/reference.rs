@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::cell::Cell;
 
-use anepipe_runtime::device::{Port, Shard, Signature, State};
+use anepipe_runtime::device::{Function, Port, Shard, Signature, State};
 use anepipe_runtime::error::RuntimeError;
 use anepipe_runtime::rope::{Rope, RopeSpec};
 use anepipe_runtime::tensor::Tensor;
@@ -49,7 +49,7 @@ pub(super) enum Bug {
 
 /// A decoder of one or more layers, or a head.
 pub(super) struct Reference {
-    signature: Signature,
+    function: Function,
     block: usize,
     layers: Vec<Layer>,
     head: Option<Matrix>,
@@ -121,7 +121,7 @@ impl Reference {
             outputs: vec![port("hidden_out", &[1, D, block, 1])],
             states: caches.map(|name| port(&name, &[1, KV_HEADS, S, HEAD_DIM])).collect(),
         };
-        Self { signature, block, layers: (0..count).map(layer).collect(), head: None, bug }
+        Self { function: main(signature), block, layers: (0..count).map(layer).collect(), head: None, bug }
     }
 
     pub(super) fn head(block: usize, bug: Bug) -> Self {
@@ -131,7 +131,13 @@ impl Reference {
             states: vec![],
         };
         let name = if bug == Bug::OtherWeights { "other" } else { "head" };
-        Self { signature, block, layers: vec![], head: Some(Matrix::random(name, VOCAB, D, 1.0)), bug }
+        Self {
+            function: main(signature),
+            block,
+            layers: vec![],
+            head: Some(Matrix::random(name, VOCAB, D, 1.0)),
+            bug,
+        }
     }
 
     fn project(&self, matrix: &Matrix, x: &Columns) -> Columns {
@@ -233,18 +239,23 @@ fn add(a: &Columns, b: &Columns) -> Columns {
     a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| round(a + b)).collect()).collect()
 }
 
+fn main(signature: Signature) -> Function {
+    Function { name: "main".to_owned(), signature }
+}
+
 impl Shard for Reference {
-    fn signature(&self) -> &Signature {
-        &self.signature
+    fn functions(&self) -> &[Function] {
+        std::slice::from_ref(&self.function)
     }
 
     fn new_state(&self) -> Box<dyn State> {
-        let names = self.signature.states.iter().map(|port| port.name.clone());
+        let names = self.function.signature.states.iter().map(|port| port.name.clone());
         Box::new(Caches(names.map(|name| (name, vec![0.0; KV_HEADS * S * HEAD_DIM])).collect()))
     }
 
     fn predict(
         &self,
+        _: usize,
         inputs: &[Tensor],
         state: &mut dyn State,
         outputs: &mut [Tensor],

@@ -1,13 +1,13 @@
 //! Pushes a stream through a shard, pass by pass.
 
-use anepipe_runtime::device::{Shard, State};
+use anepipe_runtime::device::State;
 use anepipe_runtime::pass::{BlockPass, PassLayout};
 use anepipe_runtime::rope::Rope;
 use anepipe_runtime::tensor::Tensor;
 use half::f16;
 
-use super::Trouble;
 use super::input::{Noise, Stream};
+use super::{Program, Trouble};
 
 /// What goes on around the tokens under test, and must not matter to them.
 #[derive(Debug, Clone, Copy)]
@@ -27,18 +27,19 @@ pub(super) enum Disturbance {
     },
 }
 
-/// A shard with buffers for its passes.
+/// A function of a shard with buffers for its passes.
 pub(super) struct Runner<'a> {
-    shard: &'a dyn Shard,
+    program: Program<'a>,
     pass: BlockPass,
     outputs: Vec<Tensor>,
     peak: f32,
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(shard: &'a dyn Shard, rope: Option<&Rope>) -> Result<Self, Trouble> {
-        let pass = BlockPass::new(shard.signature(), rope)?;
-        Ok(Self { shard, pass, outputs: shard.signature().new_outputs(), peak: 0.0 })
+    pub(super) fn new(program: Program<'a>, rope: Option<&Rope>) -> Result<Self, Trouble> {
+        let signature = program.signature()?;
+        let pass = BlockPass::new(signature, rope)?;
+        Ok(Self { program, pass, outputs: signature.new_outputs(), peak: 0.0 })
     }
 
     pub(super) fn layout(&self) -> &PassLayout {
@@ -58,7 +59,7 @@ impl<'a> Runner<'a> {
         counts: &[usize],
         disturbance: Disturbance,
     ) -> Result<Vec<Vec<f16>>, Trouble> {
-        let mut state = self.shard.new_state();
+        let mut state = self.program.shard.new_state();
         let state = state.as_mut();
         if stream.start > 0 {
             let mut noise = Noise::new("history");
@@ -111,7 +112,8 @@ impl<'a> Runner<'a> {
         let room = self.layout().context().map_or(usize::MAX, |context| context.saturating_sub(start));
         let rows: Vec<&[f16]> = rows.take(room).map(Vec::as_slice).collect();
         self.pass.prepare(start, &rows)?;
-        self.shard.predict(self.pass.inputs(), state, &mut self.outputs)?;
+        let Program { shard, function } = self.program;
+        shard.predict(function, self.pass.inputs(), state, &mut self.outputs)?;
         Ok(())
     }
 

@@ -6,13 +6,18 @@ use half::f16;
 use super::input::Noise;
 use super::reference::{Bug, D, Reference, rope, take_passes};
 use super::{
-    Case, Failure, Invariance, ParityCheck, ParityError, ParityReport, ParityThresholds, Subject, check,
+    Case, Failure, Invariance, ParityCheck, ParityError, ParityReport, ParityThresholds, Program, Subject,
+    check,
 };
 
 /// Four embeddings as loud as real ones.
 fn embeddings() -> Vec<Vec<f16>> {
     let mut noise = Noise::new("embeddings");
     (0..4).map(|_| (0..D).map(|_| f16::from_f32((noise.normal() * 0.03) as f32)).collect()).collect()
+}
+
+fn program(shard: &Reference) -> Program<'_> {
+    Program { shard, function: 0 }
 }
 
 fn gate(
@@ -23,12 +28,12 @@ fn gate(
     thresholds: ParityThresholds,
 ) -> Result<ParityReport, ParityError> {
     let rope = rope();
-    let head = shard.signature().states.is_empty();
+    let head = shard.functions()[0].signature.states.is_empty();
     let subject = Subject {
         name: if head { "lm_head 0..50" } else { "layers 0..1" },
         device,
-        shard,
-        narrow: narrow.map(|narrow| narrow as _),
+        wide: program(shard),
+        narrow: narrow.map(program),
         rope: Some(&rope),
     };
     check(&subject, &tokens.iter().map(Vec::as_slice).collect::<Vec<_>>(), &thresholds)
@@ -280,7 +285,8 @@ fn the_gate_refuses_what_it_cannot_run() {
     for (message, text) in table {
         assert!(message.starts_with("parity gate on layers 0..1: ") && message.contains(text), "{message}");
     }
-    let bare = Subject { name: "layers 0..1", device: "portable", shard: &four, narrow: None, rope: None };
+    let bare =
+        Subject { name: "layers 0..1", device: "portable", wide: program(&four), narrow: None, rope: None };
     let tokens = embeddings();
     let error = check(&bare, &[tokens[0].as_slice()], &thresholds).unwrap_err().to_string();
     assert!(error.contains("no rotary embedding"), "{error}");

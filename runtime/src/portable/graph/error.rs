@@ -52,11 +52,20 @@ pub enum ProgramError {
         /// What is wrong with it.
         reason: String,
     },
-    /// More memory than any shard needs.
-    #[error("function `{function}`: its tensors together need {bytes} bytes; the limit is {limit}")]
-    TooLarge {
+    /// Two functions that cannot share one state.
+    #[error(
+        "function `{function}`: its states are not those of function `{other}`; functions of one shard share their KV cache, \
+         rebuild the shard"
+    )]
+    States {
         /// The function.
         function: String,
+        /// The one it was compared with.
+        other: String,
+    },
+    /// More memory than any shard needs.
+    #[error("the tensors of its functions together need {bytes} bytes; the limit is {limit}")]
+    TooLarge {
         /// Bytes of states and intermediate results.
         bytes: u128,
         /// The most that is allowed.
