@@ -1,10 +1,14 @@
 //! A shipped bundle on disk: read, checked, and handed out as absolute paths.
 
 pub mod manifest;
+mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Component, Path, PathBuf};
 
-use self::manifest::{FileEntry, Manifest, SCHEMA};
+use self::manifest::{FileEntry, Manifest, SCHEMA, ShardEntry};
+pub use self::parts::{HeadPart, Parts};
 
 /// The manifest's name in its bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -69,6 +73,18 @@ pub enum BundleError {
         /// How it shows.
         reason: String,
     },
+    /// The bundle is sound, and is not the whole model.
+    #[error(
+        "the bundle {} holds only a part of its model: {lacks} are not in it; \
+         build every layer of the model, with `anepipe build` and without --layers",
+        path.display()
+    )]
+    Partial {
+        /// The folder.
+        path: PathBuf,
+        /// The first part that is not there, in the plural.
+        lacks: String,
+    },
 }
 
 impl Bundle {
@@ -76,15 +92,7 @@ impl Bundle {
     pub fn open(root: &Path) -> Result<Self, BundleError> {
         let manifest = read_manifest(root)?;
         let bundle = Self { root: root.to_owned(), manifest };
-        let shards = bundle.manifest.shards.iter().map(|shard| shard.path.as_str());
-        let reports = bundle.manifest.gates.iter().map(|gate| gate.report.as_str());
-        let tables = [&bundle.manifest.embedding, &bundle.manifest.tokenizer]
-            .into_iter()
-            .flatten()
-            .map(String::as_str);
-        for path in shards.chain(reports).chain(tables).chain([bundle.manifest.token_embeddings.as_str()]) {
-            bundle.resolve(path)?;
-        }
+        bundle.check_names()?;
         for (name, entry) in &bundle.manifest.files {
             bundle.check(name, entry)?;
         }
@@ -111,6 +119,27 @@ impl Bundle {
             let reason = format!("the path {path:?} does not stay inside the bundle");
             Err(BundleError::Malformed { path: self.root.clone(), reason })
         }
+    }
+
+    /// Whatever the manifest speaks of must be among the files whose digests it lists: nothing unchecked is ever loaded.
+    fn check_names(&self) -> Result<(), BundleError> {
+        let Manifest { shards, gates, embedding, tokenizer, token_embeddings, files, .. } = &self.manifest;
+        let unlisted = |path: &str| BundleError::Malformed {
+            path: self.root.clone(),
+            reason: format!("it names {path} and lists no digest of it"),
+        };
+        for ShardEntry { path, .. } in shards {
+            self.resolve(path)?;
+            let folder = format!("{path}/");
+            let first = files.range(folder.clone()..).next();
+            first.filter(|(name, _)| name.starts_with(&folder)).ok_or_else(|| unlisted(path))?;
+        }
+        let reports = gates.iter().map(|gate| &gate.report);
+        for path in reports.chain(embedding).chain(tokenizer).chain([token_embeddings]) {
+            self.resolve(path)?;
+            files.get(path).ok_or_else(|| unlisted(path))?;
+        }
+        Ok(())
     }
 
     fn check(&self, name: &str, entry: &FileEntry) -> Result<(), BundleError> {
@@ -158,87 +187,4 @@ pub fn read_manifest(root: &Path) -> Result<Manifest, BundleError> {
         None => return Err(malformed("it names no schema".to_owned())),
     }
     serde_json::from_value(value).map_err(|error| malformed(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::manifest::Provenance;
-    use super::*;
-    use crate::rope::RopeSpec;
-
-    /// A bundle of one file.
-    fn bundle() -> (tempfile::TempDir, Manifest) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("data"), b"content").expect("a written file");
-        let entry = FileEntry { blake3: blake3::hash(b"content").to_hex().to_string(), size: 7 };
-        let manifest = Manifest {
-            schema: SCHEMA,
-            contract: serde_json::json!({}),
-            style: "stateful".to_owned(),
-            block: 4,
-            widths: vec![1, 4],
-            context: 256,
-            quantization: "int8".to_owned(),
-            shards: vec![],
-            rope: RopeSpec { rope_dim: 24, base: 1e4, factors: None, attn_factor: 1.0 },
-            token_embeddings: "data".to_owned(),
-            embedding: None,
-            tokenizer: None,
-            gates: vec![],
-            files: BTreeMap::from([("data".to_owned(), entry)]),
-            provenance: Provenance { source: String::new(), versions: BTreeMap::new() },
-        };
-        (folder, manifest)
-    }
-
-    fn open(folder: &Path, manifest: &impl serde::Serialize) -> Result<Bundle, BundleError> {
-        let bytes = serde_json::to_vec(manifest).expect("serializable");
-        std::fs::write(folder.join("manifest.json"), bytes).expect("a written manifest");
-        Bundle::open(folder)
-    }
-
-    #[test]
-    fn a_whole_bundle_opens() {
-        let (folder, manifest) = bundle();
-        let opened = open(folder.path(), &manifest).expect("a whole bundle");
-        assert_eq!(opened.manifest(), &manifest);
-    }
-
-    #[test]
-    fn each_kind_of_damage_is_refused_by_name() {
-        type Damage = fn(&Path, &mut serde_json::Value);
-        let cases: &[(&str, Damage)] = &[
-            ("data is damaged: its blake3", |root, _| {
-                std::fs::write(root.join("data"), b"c0ntent").expect("written");
-            }),
-            ("data is damaged: it has 6 bytes", |root, _| {
-                std::fs::write(root.join("data"), b"conten").expect("written");
-            }),
-            ("data is missing", |root, _| std::fs::remove_file(root.join("data")).expect("removed")),
-            ("schema 2", |_, manifest| manifest["schema"] = 2.into()),
-            ("names no schema", |_, manifest| manifest["schema"] = "1".into()),
-            ("unknown field", |_, manifest| manifest["extra"] = 1.into()),
-            ("does not stay inside", |_, manifest| {
-                manifest["files"]["../data"] = serde_json::json!({"blake3": "", "size": 0});
-            }),
-            ("does not stay inside", |_, manifest| {
-                manifest["files"]["/etc/passwd"] = serde_json::json!({"blake3": "", "size": 0});
-            }),
-        ];
-        for (expected, damage) in cases {
-            let (folder, manifest) = bundle();
-            let mut manifest = serde_json::to_value(manifest).expect("serializable");
-            damage(folder.path(), &mut manifest);
-            let error = open(folder.path(), &manifest).expect_err(expected).to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_folder_without_a_manifest_is_not_a_bundle() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        assert!(matches!(Bundle::open(folder.path()), Err(BundleError::NotABundle { .. })));
-    }
 }
