@@ -27,7 +27,7 @@ use anepipe_gguf::Gguf;
 use crate::contract::{self, Contract};
 pub use error::ExtractError;
 use rows::{Plan, Source};
-pub use tokenizer::extract_tokenizer;
+pub use tokenizer::{extract_tokenizer, tokenizer_digest};
 
 /// Writes layer `layer` of the model.
 pub fn extract_layer(

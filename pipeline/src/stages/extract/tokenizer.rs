@@ -1,9 +1,10 @@
 //! Tokenizer metadata as JSON.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use anepipe_artifacts::{Digest, HashingWriter};
 use anepipe_gguf::{Array, Gguf, Value};
 use serde::{Serialize, Serializer};
 
@@ -19,15 +20,30 @@ struct Tokenizer<'a> {
 
 /// Writes every `tokenizer.` key of the model as JSON, sorted, under its own name: numbers as numbers, arrays as arrays.
 pub fn extract_tokenizer(gguf: &Gguf, output: &Path) -> Result<(), ExtractError> {
-    let keys = gguf.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-    let tokenizer = Tokenizer { schema: 1, metadata: keys.map(|(key, value)| (key, Json(value))).collect() };
     let io = |source| ExtractError::Write { path: output.to_owned(), source };
     let file = WholeFile::create(output).map_err(io)?;
     let mut out = BufWriter::new(file.as_file());
-    serde_json::to_writer(&mut out, &tokenizer).map_err(|error| io(error.into()))?;
-    out.flush().map_err(io)?;
+    write(gguf, &mut out).and_then(|()| out.flush()).map_err(io)?;
     drop(out);
     file.commit().map_err(io)
+}
+
+/// The digest of what [`extract_tokenizer`] would write, and so of all that it reads: the same for every model file with
+/// the same tokenizer.
+pub fn tokenizer_digest(gguf: &Gguf) -> Result<Digest, ExtractError> {
+    let mut hasher = HashingWriter::new(io::sink());
+    let mut out = BufWriter::new(&mut hasher);
+    let path = || gguf.files().first().cloned().unwrap_or_default();
+    let written = write(gguf, &mut out).and_then(|()| out.flush());
+    written.map_err(|source| ExtractError::Write { path: path(), source })?;
+    drop(out);
+    Ok(hasher.into_parts().1)
+}
+
+fn write(gguf: &Gguf, out: &mut impl Write) -> io::Result<()> {
+    let keys = gguf.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
+    let tokenizer = Tokenizer { schema: 1, metadata: keys.map(|(key, value)| (key, Json(value))).collect() };
+    Ok(serde_json::to_writer(out, &tokenizer)?)
 }
 
 /// A metadata value that serializes as what it holds.

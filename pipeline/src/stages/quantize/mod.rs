@@ -48,6 +48,14 @@ impl Quantization {
             Self::Int8PerTensor => "int8-per-tensor",
         }
     }
+
+    /// Bytes that a weight takes, scales apart.
+    pub fn bytes_per_weight(self) -> u64 {
+        match self {
+            Self::F16 => 2,
+            Self::Int8 | Self::Int8PerTensor => 1,
+        }
+    }
 }
 
 impl std::fmt::Display for Quantization {
