@@ -83,18 +83,27 @@ impl BlockPass {
     /// Fills every input for a pass over `rows` (1 to `T` hidden states of `d` elements), the first one at position `start`.
     /// A head has no positions and ignores `start`. On error the inputs are as they were.
     pub fn prepare(&mut self, start: usize, rows: &[&[f16]]) -> Result<(), PassError> {
-        self.check(start, rows)?;
-        let block = self.layout.block();
-        let Some(last) = rows.last() else { return Err(PassError::Tokens { given: 0, block }) };
+        self.prepare_rows(start, rows.iter().copied())
+    }
+
+    /// [`BlockPass::prepare`] for rows that stand in no slice of slices.
+    pub fn prepare_rows<'r>(
+        &mut self,
+        start: usize,
+        rows: impl ExactSizeIterator<Item = &'r [f16]> + Clone,
+    ) -> Result<(), PassError> {
+        self.check(start, rows.clone())?;
+        let (block, used) = (self.layout.block(), rows.len());
         let hidden = data_mut(&mut self.inputs, self.layout.hidden());
-        for slot in 0..block {
-            let row = rows.get(slot).unwrap_or(last);
-            for (into, &value) in hidden.iter_mut().skip(slot).step_by(block).zip(*row) {
+        // The last row fills the slots that are left over.
+        let last = rows.clone().last().into_iter().cycle();
+        for (slot, row) in rows.chain(last).take(block).enumerate() {
+            for (into, &value) in hidden.iter_mut().skip(slot).step_by(block).zip(row) {
                 *into = value;
             }
         }
         if let (Some(positions), Some(attention)) = (&mut self.positions, self.layout.attention()) {
-            positions.fill(attention, &mut self.inputs, start, rows.len());
+            positions.fill(attention, &mut self.inputs, start, used);
         }
         Ok(())
     }
@@ -119,19 +128,21 @@ impl BlockPass {
         &self.inputs
     }
 
-    fn check(&self, start: usize, rows: &[&[f16]]) -> Result<(), PassError> {
-        let (block, width) = (self.layout.block(), self.layout.width());
-        if rows.is_empty() || rows.len() > block {
-            return Err(PassError::Tokens { given: rows.len(), block });
+    fn check<'r>(
+        &self,
+        start: usize,
+        rows: impl ExactSizeIterator<Item = &'r [f16]>,
+    ) -> Result<(), PassError> {
+        let (block, width, tokens) = (self.layout.block(), self.layout.width(), rows.len());
+        if tokens == 0 || tokens > block {
+            return Err(PassError::Tokens { given: tokens, block });
         }
-        if let Some((row, found)) =
-            rows.iter().map(|row| row.len()).enumerate().find(|&(_, len)| len != width)
-        {
+        if let Some((row, found)) = rows.map(<[f16]>::len).enumerate().find(|&(_, len)| len != width) {
             return Err(PassError::RowWidth { row, found, expected: width });
         }
         match self.layout.context() {
-            Some(context) if start.checked_add(rows.len()).is_none_or(|end| end > context) => {
-                Err(PassError::ContextFull { start, tokens: rows.len(), context })
+            Some(context) if start.checked_add(tokens).is_none_or(|end| end > context) => {
+                Err(PassError::ContextFull { start, tokens, context })
             }
             _ => Ok(()),
         }

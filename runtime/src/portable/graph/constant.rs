@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use anepipe_mil::modelc::ModelC;
-use anepipe_mil::program::Value;
+use anepipe_mil::program::{Literal, Value};
 use half::f16;
 
 use crate::portable::arith::half::round;
@@ -16,26 +16,33 @@ compile_error!("weight files are little-endian and are used in place");
 #[derive(Clone)]
 pub struct Mapped {
     model: Arc<ModelC>,
-    value: Value,
+    /// The weight file, by the name that the program has for it.
+    file: String,
+    /// Where the blob's record lies.
+    offset: u64,
 }
 
 impl Mapped {
     /// The elements of `value`, if it lies in a weight file of `model` and is all there.
     pub(super) fn new(model: &Arc<ModelC>, value: &Value) -> Option<Self> {
         model.blob(value).ok().flatten()?;
-        Some(Self { model: Arc::clone(model), value: value.clone() })
+        let Literal::Blob { file, offset } = &value.literal else { return None };
+        Some(Self { model: Arc::clone(model), file: file.clone(), offset: *offset })
     }
 
     /// The bytes of its elements.
     pub fn bytes(&self) -> &[u8] {
-        // `new` found the blob, and a mapped file does not change.
-        self.model.blob(&self.value).ok().flatten().map_or(&[], |blob| blob.data)
+        // `new` found the blob and compared its type, and a mapped file does not change. Every pass comes here: only the record
+        // is read.
+        let record =
+            self.model.weights().get(&self.file).and_then(|weights| weights.record(self.offset).ok());
+        record.map_or(&[], |blob| blob.data)
     }
 }
 
 impl std::fmt::Debug for Mapped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mapped({})", self.value.ty)
+        write!(f, "Mapped({} at {})", self.file, self.offset)
     }
 }
 

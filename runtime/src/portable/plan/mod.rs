@@ -116,7 +116,10 @@ impl Plan {
             isa,
             buffers: needs.buffers.iter().map(|&length| vec![f16::ZERO; length]).collect(),
             wide: vec![0.0; needs.wide],
-            heads: vec![attention::Scratch::with_capacity(queries, width, context); needs.heads],
+            // Not copies of one: a copied vector has no room to spare.
+            heads: (0..needs.heads)
+                .map(|_| attention::Scratch::with_capacity(queries, width, context))
+                .collect(),
             changes: needs.contexts.iter().map(|&context| Changes::with_capacity(context)).collect(),
             visibilities: needs
                 .masks

@@ -1,0 +1,103 @@
+//! Which token a row of logits stands for.
+
+use half::f16;
+
+use super::sampler::{Sampler, Sampling, SamplingError};
+use crate::token::TokenId;
+
+/// How tokens are chosen: the only place where logits become tokens, with and without drafts.
+///
+/// The choice is a function of the logits, of the position the token will stand at, and of the options, seed included. It
+/// remembers nothing. That is what makes sampled decoding as exact as greedy: a verified token is chosen from the same logits at
+/// the same position as it would be without drafts, so it is the same token.
+#[derive(Debug, Clone)]
+pub enum Choose {
+    /// The largest logit.
+    Greedy,
+    /// By chance.
+    Sample(Sampler),
+}
+
+impl Choose {
+    /// What `sampling` asks for; a temperature of 0 is greedy.
+    pub fn new(sampling: &Sampling) -> Result<Self, SamplingError> {
+        let sampler = Sampler::new(sampling)?;
+        Ok(if sampling.temperature == 0.0 { Self::Greedy } else { Self::Sample(sampler) })
+    }
+
+    /// The token for `position`, by the whole vocabulary's `logits`; none if all of them are NaN.
+    pub fn token(&mut self, logits: &[f16], position: usize) -> Option<TokenId> {
+        match self {
+            Self::Greedy => argmax(logits),
+            Self::Sample(sampler) => sampler.token(logits, position),
+        }
+    }
+}
+
+/// The token with the largest logit, ties to the lowest id. NaN never wins; none if there is nothing else.
+pub fn argmax(logits: &[f16]) -> Option<TokenId> {
+    let mut best = None;
+    for (token, &logit) in logits.iter().enumerate() {
+        let rank = rank(logit);
+        if rank > best.map_or(NAN_RANK, |(rank, _)| rank) {
+            best = Some((rank, token as TokenId));
+        }
+    }
+    best.map(|(_, token)| token)
+}
+
+/// What [`rank`] gives NaN, below everything else.
+pub(super) const NAN_RANK: u16 = 0;
+
+/// The place of a logit among all fp16 numbers: equal numbers, ±0 among them, have equal ranks.
+pub(super) fn rank(logit: f16) -> u16 {
+    let bits = logit.to_bits();
+    match bits & 0x7fff {
+        0x7c01.. => NAN_RANK,
+        0 => 0x8000,
+        magnitude if bits == magnitude => 0x8000 + magnitude,
+        magnitude => 0x8000 - magnitude,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chosen(logits: &[f32]) -> Option<TokenId> {
+        argmax(&logits.iter().map(|&logit| f16::from_f32(logit)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_largest_logit_wins_and_ties_go_to_the_lowest_id() {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        for (logits, expected) in [
+            (&[1.0, 3.0, 2.0][..], Some(1)),
+            (&[2.0, 3.0, 3.0], Some(1)),
+            (&[-0.0, 0.0], Some(0)),
+            (&[0.0, -0.0], Some(0)),
+            (&[-2.0, -1.0, -1.0], Some(1)),
+            (&[nan, -inf, nan], Some(1)),
+            (&[nan, 1.0, inf, -nan], Some(2)),
+            (&[nan, -nan], None),
+            (&[], None),
+        ] {
+            assert_eq!(chosen(logits), expected, "{logits:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_are_in_the_order_of_numbers(a in any::<u16>(), b in any::<u16>()) {
+            let (a, b) = (f16::from_bits(a), f16::from_bits(b));
+            if a.is_nan() || b.is_nan() {
+                prop_assert_eq!(rank(if a.is_nan() { a } else { b }), NAN_RANK);
+            } else {
+                prop_assert_eq!(rank(a).cmp(&rank(b)), a.partial_cmp(&b).expect("numbers"));
+                prop_assert!(rank(a) > NAN_RANK);
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Whether drafts are verified.
+
+use std::time::Duration;
+
+use crate::draft::{Decision, DraftGate};
+
+/// When a draft is verified. Changes speed only.
+#[derive(Debug, Clone)]
+pub enum Drafting {
+    /// Whenever there is one.
+    Always,
+    /// Never: the drafter is not even asked.
+    Never,
+    /// When it is expected to pay, by what passes cost and brought so far. The gate can be kept for the next generation.
+    Adaptive(Box<DraftGate>),
+}
+
+impl Drafting {
+    pub(super) fn decide(&mut self, match_length: usize) -> Decision {
+        match self {
+            Self::Always => Decision::Draft,
+            Self::Never => Decision::Plain,
+            Self::Adaptive(gate) => gate.decide(match_length),
+        }
+    }
+
+    pub(super) fn plain(&mut self, took: Duration) {
+        if let Self::Adaptive(gate) = self {
+            gate.plain(took);
+        }
+    }
+
+    pub(super) fn drafted(&mut self, match_length: usize, tokens: usize, took: Duration) {
+        if let Self::Adaptive(gate) = self {
+            gate.drafted(match_length, tokens, took);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A decode step allocates nothing: pass, logits, choice and commit, plain and verifying, on the portable device with one thread.
+#![allow(unsafe_code)] // a counting allocator
+
+mod fixture;
+mod whole;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+
+use anepipe_runtime::decode::{Choose, Sampling};
+use anepipe_runtime::portable::PortableDevice;
+use anepipe_runtime::session::Session;
+use whole::{load, prompt};
+
+/// The system's allocator, counting what each thread asks of it.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has nothing to count in.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is handed to `System` as it came, which fulfils the trait's contract; counting neither allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's obligations are `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; the pointer came from `System`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn a_decode_step_allocates_nothing() {
+    let device = PortableDevice::new().with_threads(NonZeroUsize::MIN).unwrap();
+    let model = load(&device, 3, &[1, 4], 4);
+    let sampled = Sampling { temperature: 0.8, top_k: 10, top_p: 0.9, min_p: 0.05, seed: 1 };
+    for sampling in [Sampling::GREEDY, sampled] {
+        let mut choose = Choose::new(&sampling).unwrap();
+        let mut session = Session::new(&model).unwrap();
+        let mut step = |tokens: &[u32]| {
+            session.pass(tokens).unwrap();
+            for slot in 0..tokens.len() {
+                let position = session.position() + slot + 1;
+                choose.token(session.logits(slot).unwrap(), position).unwrap();
+            }
+            session.commit(1).unwrap();
+        };
+        // The first pass of each width sizes the device's own buffers.
+        step(&[1, 2, 3, 4]);
+        step(&[5]);
+        for start in 0..30 {
+            let tokens = prompt(start, 4);
+            let used = [1, 4, 2][start as usize % 3];
+            assert_eq!(allocations(|| step(&tokens[..used])), 0, "{used} tokens at {start}");
+        }
+    }
+}
