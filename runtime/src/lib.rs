@@ -11,3 +11,4 @@ pub mod rope;
 pub mod session;
 pub mod tensor;
 pub mod token;
+pub mod tokenizer;

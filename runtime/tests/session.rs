@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use anepipe_runtime::bundle::parts::Parts;
+use anepipe_runtime::bundle::Parts;
 use anepipe_runtime::portable::{Executor, PortableDevice};
 use anepipe_runtime::session::{Model, Session, SessionError};
 use anepipe_runtime::token::TokenId;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::embedding::Embedding;
 use super::error::SessionError;
-use crate::bundle::parts::Parts;
+use crate::bundle::Parts;
 use crate::device::{Device, Shard, Signature, function_name};
 use crate::pass::PassLayout;
 use crate::rope::Rope;

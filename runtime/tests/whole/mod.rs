@@ -7,7 +7,7 @@ pub mod faults;
 use std::path::Path;
 use std::sync::Arc;
 
-use anepipe_runtime::bundle::parts::{HeadPart, Parts};
+use anepipe_runtime::bundle::{HeadPart, Parts};
 use anepipe_runtime::device::Device;
 use anepipe_runtime::rope::RopeSpec;
 use anepipe_runtime::session::{Model, Session};

@@ -1,0 +1,8 @@
+//! The tokenizer against what others say: llama.cpp's test vectors, its tokens of the demo model, o200k's list of ranks.
+
+mod chat;
+mod demo;
+mod files;
+mod llama_cpp;
+mod o200k;
+mod stories;
