@@ -11,6 +11,7 @@ use anepipe_pipeline::stages::graph::{
     self, BLOBS_FILE, BlobTable, Fault, GraphError, GraphSpec, HeadSpec, LayersSpec, MODEL_FILE, Storage,
     Style,
 };
+use anepipe_pipeline::topology::{OUTPUT_NORM_OPS, layer_ops};
 use python::{environment, options, phi4_mini, tiny, tiny_layers, worker};
 
 fn head() -> GraphSpec {
@@ -89,6 +90,10 @@ fn a_report_counts_what_is_there() {
         let function = &report.functions[0];
         assert_eq!((function.name.as_str(), function.width), ("main", 4));
         assert_eq!((function.ops, function.convs, report.blobs), (ops, convs, blobs), "{spec:?}");
+        // What the cut into shards reckons with is never less.
+        let norm = if spec.output_norm { OUTPUT_NORM_OPS } else { 0 };
+        let reckoned = u64::from(spec.layers) * layer_ops(spec.kv_heads) + norm;
+        assert!(ops as u64 <= reckoned, "{spec:?}: {ops} operations, {reckoned} reckoned with");
         assert_eq!(report.versions.coremltools, COREMLTOOLS);
     }
 }

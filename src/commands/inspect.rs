@@ -9,7 +9,8 @@ use anepipe_mil::package::Package;
 use anepipe_mil::program::Program;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::tensors::TensorFile;
-use anepipe_runtime::bundle::{Bundle, MANIFEST_FILE};
+use anepipe_runtime::bundle::manifest::Role;
+use anepipe_runtime::bundle::{Bundle, BundleError, MANIFEST_FILE};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
@@ -152,13 +153,25 @@ fn bundle(path: &Path) -> anyhow::Result<Description> {
     );
     for shard in &manifest.shards {
         let [start, end] = shard.range;
-        let _ = writeln!(
-            words,
-            "  shard {}: {:?} {start}..{end}, {} states",
-            shard.path,
-            shard.role,
-            shard.states.len()
-        );
+        let what = match shard.role {
+            Role::Layers => "layers",
+            Role::LmHead => "lm_head",
+        };
+        let states = shard.states.len();
+        let _ = writeln!(words, "  shard {}: {what} {start}..{end}, {states} states", shard.path);
+    }
+    for (what, path) in [("embedding", &manifest.embedding), ("tokenizer", &manifest.tokenizer)] {
+        if let Some(path) = path {
+            let size = manifest.files.get(path).map_or(0, |file| file.size);
+            let _ = writeln!(words, "  {what} {path}, {}", HumanBytes(size));
+        }
+    }
+    match bundle.parts() {
+        Ok(_) => words.push_str("  a whole model: it can be decoded with\n"),
+        Err(BundleError::Partial { lacks, .. }) => {
+            let _ = writeln!(words, "  a part of a model: {lacks} are not in it");
+        }
+        Err(error) => return Err(error.into()),
     }
     for gate in &manifest.gates {
         let verdict = if gate.pass { "passed" } else { "did not pass" };

@@ -101,7 +101,7 @@ pub struct FileEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// blake3 of the names and digests of the layers' tensors.
+    /// blake3 of the names and digests of the tensors that shards and embedding were made of.
     pub source: String,
     /// Tool versions by name.
     pub versions: BTreeMap<String, String>,

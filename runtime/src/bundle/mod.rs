@@ -133,11 +133,32 @@ impl Bundle {
             let folder = format!("{path}/");
             let first = files.range(folder.clone()..).next();
             first.filter(|(name, _)| name.starts_with(&folder)).ok_or_else(|| unlisted(path))?;
+            self.check_folder(path)?;
         }
         let reports = gates.iter().map(|gate| &gate.report);
         for path in reports.chain(embedding).chain(tokenizer).chain([token_embeddings]) {
             self.resolve(path)?;
             files.get(path).ok_or_else(|| unlisted(path))?;
+        }
+        Ok(())
+    }
+
+    /// A device reads what it finds in a shard's folder, so nothing may lie there that is not listed.
+    fn check_folder(&self, folder: &str) -> Result<(), BundleError> {
+        let entries = match fs_err::read_dir(self.resolve(folder)?) {
+            // Its files are missing, each by its own name.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                self.check_folder(&name)?;
+            } else if !self.manifest.files.contains_key(&name) {
+                let reason = "the manifest lists no digest of it".to_owned();
+                return Err(BundleError::Damaged { path: self.root.clone(), file: name, reason });
+            }
         }
         Ok(())
     }

@@ -111,6 +111,14 @@ fn each_kind_of_damage_is_refused_by_name() {
         ("shards/lm_head_005_010.mlmodelc/model.mil is missing", |root, _| {
             std::fs::remove_dir_all(root.join("shards/lm_head_005_010.mlmodelc")).expect("removed");
         }),
+        (
+            "shards/layers_000_002.mlmodelc/weights/weight.bin is damaged: the manifest lists no digest",
+            |root, _| {
+                let weights = root.join("shards/layers_000_002.mlmodelc/weights");
+                std::fs::create_dir(&weights).expect("made");
+                std::fs::write(weights.join("weight.bin"), "foreign").expect("written");
+            },
+        ),
         ("schema 2", |_, manifest| manifest["schema"] = 2.into()),
         ("names no schema", |_, manifest| manifest["schema"] = "1".into()),
         ("unknown field", |_, manifest| manifest["extra"] = 1.into()),

@@ -1,5 +1,6 @@
 #![allow(clippy::float_cmp)] // weights are moved, not computed
 
+use anepipe_artifacts::Digest;
 use half::f16;
 use safetensors::Dtype;
 
@@ -200,6 +201,8 @@ fn tokenizer_metadata_become_json() {
     let scene = Scene::new(&model);
     let path = scene.folder.path().join("tokenizer.json");
     extract_tokenizer(&scene.gguf, &path).expect("written");
+    let written = std::fs::read(&path).expect("the file");
+    assert_eq!(tokenizer_digest(&scene.gguf).expect("a digest"), Digest::of_bytes(&written));
     let text = std::fs::read_to_string(&path).expect("the file");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let expected = serde_json::json!({
