@@ -28,8 +28,9 @@ Exit codes:
   70 a bug in anepipe
 
 A first build:
-  anepipe build --model model.gguf --layers 0..2 --out out
-  anepipe gate parity --bundle out";
+  anepipe build --model model.gguf --out out
+  anepipe gate exact --bundle out
+  anepipe generate --bundle out --prompt \"def main():\"";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     /// Run one gate on a bundle again and print its report
     #[command(subcommand)]
     Gate(Gate),
+    /// Decode with a bundle of a whole model, and print the text as it comes
+    Generate(Box<Generate>),
     /// Say why each action of a build would run
     Explain(Explain),
     /// Print the graph of actions of a build
@@ -157,6 +160,8 @@ pub(crate) enum KeepGoing {
 pub(crate) enum Gate {
     /// Does each position compute the same whatever else is in the pass and in the cache?
     Parity(GateParity),
+    /// Does speculative decoding give the tokens of plain decoding?
+    Exact(GateExact),
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +169,84 @@ pub(crate) struct GateParity {
     /// The bundle [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GateExact {
+    /// The bundle, of a whole model [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Prompts, a JSON object a line: text, prompt, turns or prompt_ids [default: gates.exact.prompts of the project file]
+    #[arg(long, value_name = "F.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompts at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Tokens to generate behind each prompt
+    #[arg(long, value_name = "N", default_value_t = anepipe_pipeline::stages::exact::DEFAULT_MAX_NEW)]
+    pub(crate) max_new: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "prompt_ids"])))]
+pub(crate) struct Generate {
+    /// The bundle, of a whole model [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Text to go on from; - reads it from stdin
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Token ids to go on from
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub(crate) prompt_ids: Option<Vec<u32>>,
+    /// Put the prompt into the model's chat template, as what the user says
+    #[arg(long, requires = "prompt")]
+    pub(crate) chat: bool,
+    /// What the template's system message says
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
+    /// Tokens to generate at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_new: usize,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Go on where the model ends its text
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// Where drafts come from; changes speed and never the text
+    #[arg(long, value_enum, default_value_t = Drafts::Ngram, value_name = "HOW")]
+    pub(crate) draft: Drafts,
+    /// Keep what followed what in this file, and draft from it the next time
+    #[arg(long, value_name = "FILE")]
+    pub(crate) draft_table: Option<PathBuf>,
+    /// 0 takes the likeliest token; above, tokens are drawn
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub(crate) temperature: f64,
+    /// Draw from this many likeliest tokens; 0 is no limit
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    pub(crate) top_k: usize,
+    /// Draw from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub(crate) top_p: f64,
+    /// Draw from tokens at least this likely, as a share of the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    pub(crate) min_p: f64,
+    /// Equal seeds draw equal texts, with drafts and without
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// Where drafts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Drafts {
+    /// Nowhere: one token a pass.
+    Off,
+    /// From the text so far.
+    Ngram,
 }
 
 #[derive(Debug, Args)]

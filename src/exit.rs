@@ -6,8 +6,14 @@ use std::process::ExitCode;
 use anepipe_artifacts::StoreError;
 use anepipe_pipeline::contract::ExitClass;
 use anepipe_pipeline::error::StageError;
+use anepipe_pipeline::gates::exact::ExactError;
 use anepipe_pipeline::stage::Stage;
+use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
+use anepipe_runtime::decode::DecodeError;
+use anepipe_runtime::draft::TableError;
+use anepipe_runtime::session::SessionError;
+use anepipe_runtime::tokenizer::TokenizerError;
 
 /// The exit codes that `anepipe --help` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +24,7 @@ pub(crate) enum Exit {
     BadInput = 10,
     Unsupported = 11,
     Parity = 20,
+    Exact = 23,
     Python = 30,
     StageCrashed = 31,
     StoreCorrupt = 40,
@@ -69,6 +76,10 @@ pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
             .or_else(|| cause.downcast_ref::<StoreError>().map(exit_of_store))
             .or_else(|| cause.downcast_ref::<anepipe_pipeline::config::ConfigError>().map(|_| Exit::Usage))
             .or_else(|| cause.downcast_ref::<anepipe_runtime::bundle::BundleError>().map(|_| Exit::BadInput))
+            .or_else(|| cause.downcast_ref::<SessionError>().map(exit_of_session))
+            .or_else(|| cause.downcast_ref::<DecodeError>().map(exit_of_decode))
+            .or_else(|| cause.downcast_ref::<TokenizerError>().map(exit_of_tokenizer))
+            .or_else(|| cause.downcast_ref::<TableError>().map(|_| Exit::BadInput))
             .or_else(|| cause.downcast_ref::<anepipe_mil::compile::CompileError>().map(|_| Exit::BadInput))
             .or_else(|| cause.downcast_ref::<std::io::Error>().map(|_| Exit::BadInput))
     });
@@ -103,13 +114,50 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         StageError::Contract(error) => exit_of_class(error.exit_class()),
         StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
         StageError::Topology(_) | StageError::Usage(_) => Exit::Usage,
-        StageError::Gate { stage: Stage::Parity, .. } => Exit::Parity,
+        StageError::Prompts(_) => Exit::BadInput,
+        StageError::Exact(ExactError::Session(error)) => exit_of_session(error),
+        StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
+        StageError::Exact(ExactError::NoPrompts) => Exit::Usage,
+        StageError::Whole(WholeError::Model(error)) => exit_of_session(error),
+        StageError::Whole(WholeError::Tokenizer(error)) => exit_of_tokenizer(error),
+        StageError::Gate { stage, .. } => exit_of_gate(*stage),
         StageError::Python(error) | StageError::Graph(GraphError::Python(error)) => match error.exit_code() {
             31 => Exit::StageCrashed,
             _ => Exit::Python,
         },
         StageError::Store(error) => exit_of_store(error),
         _ => Exit::Bug,
+    }
+}
+
+fn exit_of_gate(stage: Stage) -> Exit {
+    match stage {
+        Stage::Parity => Exit::Parity,
+        Stage::Exact => Exit::Exact,
+        _ => Exit::Bug,
+    }
+}
+
+fn exit_of_session(error: &SessionError) -> Exit {
+    match error {
+        SessionError::EmptyPrompt | SessionError::Token { .. } | SessionError::ContextFull { .. } => {
+            Exit::Usage
+        }
+        _ => Exit::BadInput,
+    }
+}
+
+fn exit_of_decode(error: &DecodeError) -> Exit {
+    match error {
+        DecodeError::Session(error) => exit_of_session(error),
+        DecodeError::NoChoice { .. } => Exit::BadInput,
+    }
+}
+
+fn exit_of_tokenizer(error: &TokenizerError) -> Exit {
+    match error {
+        TokenizerError::Unsupported { .. } => Exit::Unsupported,
+        _ => Exit::BadInput,
     }
 }
 

@@ -57,6 +57,20 @@ pub struct GatesConfig {
     pub token_ids: Option<Vec<u32>>,
     /// `[gates.parity]`: thresholds.
     pub parity: ParityThresholds,
+    /// `[gates.exact]`
+    pub exact: ExactConfig,
+}
+
+/// `[gates.exact]`: what is decoded.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExactConfig {
+    /// Prompt file, relative to the project file.
+    pub prompts: Option<PathBuf>,
+    /// Prompts that a build decodes at most.
+    pub limit: Option<usize>,
+    /// Tokens that a build generates behind each.
+    pub max_new: Option<usize>,
 }
 
 /// `[python]`: which Python environment holds coremltools.
@@ -95,7 +109,9 @@ impl Config {
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for inner in [&mut config.model.path, &mut config.build.out].into_iter().flatten() {
+        let gates = &mut config.gates;
+        let paths = [&mut config.model.path, &mut config.build.out, &mut gates.exact.prompts];
+        for inner in paths.into_iter().flatten() {
             *inner = folder.join(&*inner);
         }
         Ok(config)
@@ -125,12 +141,15 @@ mod tests {
     fn every_key_is_read() {
         let config = read(
             "[model]\npath = 'm.gguf'\n[build]\nlayers = '0..2'\ntopology = '1+1'\nblock = 4\ncontext = 256\n\
-             quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[python]\nvenv = '.venv'\n",
+             quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[gates.exact]\nprompts = 'p.jsonl'\nlimit = 3\nmax_new = 7\n[python]\nvenv = '.venv'\n",
         )
         .expect("a valid file");
         assert!(config.model.path.expect("a path").ends_with("m.gguf"));
         assert_eq!(config.build.quantize, Some(Quantization::Int8PerTensor));
         assert_eq!(config.gates.token_ids, Some(vec![1, 2]));
+        let ExactConfig { prompts, limit, max_new } = config.gates.exact;
+        assert!(prompts.expect("a path").ends_with("p.jsonl"));
+        assert_eq!((limit, max_new), (Some(3), Some(7)));
     }
 
     #[test]

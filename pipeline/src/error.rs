@@ -53,6 +53,15 @@ pub enum StageError {
     /// A gate could not be run.
     #[error(transparent)]
     Parity(#[from] crate::gates::parity::ParityError),
+    /// The exactness gate could not be run.
+    #[error(transparent)]
+    Exact(#[from] crate::gates::exact::ExactError),
+    /// Prompts could not be read.
+    #[error(transparent)]
+    Prompts(#[from] crate::gates::exact::PromptsError),
+    /// A whole model could not be loaded.
+    #[error(transparent)]
+    Whole(#[from] crate::stages::WholeError),
     /// A gate looked and said no.
     #[error("the {} gate did not pass: {reason}", stage.name())]
     Gate {

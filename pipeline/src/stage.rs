@@ -20,6 +20,8 @@ pub enum Stage {
     Compile,
     /// A compiled shard → proof that it computes each token on its own.
     Parity,
+    /// A whole model → proof that drafts change no token.
+    Exact,
     /// Everything that passed → the bundle.
     Ship,
 }
@@ -35,6 +37,7 @@ impl Stage {
             Self::Convert => "convert",
             Self::Compile => "compile",
             Self::Parity => "parity",
+            Self::Exact => "exact",
             Self::Ship => "ship",
         }
     }
@@ -50,13 +53,14 @@ impl Stage {
             | Self::Convert
             | Self::Compile
             | Self::Parity
+            | Self::Exact
             | Self::Ship => 1,
         }
     }
 
     /// Whether the stage judges: its `report` output says `"pass": false` when what it looked at must not ship.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::Parity)
+        matches!(self, Self::Parity | Self::Exact)
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_serialized_by_its_name() {
-        for stage in [Stage::Contract, Stage::Extract, Stage::Quantize, Stage::Parity, Stage::Ship] {
+        for stage in [Stage::Contract, Stage::Extract, Stage::Exact, Stage::Parity, Stage::Ship] {
             assert_eq!(serde_json::to_value(stage).expect("a name"), stage.name());
         }
     }

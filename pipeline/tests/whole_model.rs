@@ -95,12 +95,14 @@ impl Scene {
 
 /// One pass of `rows` from position 0 on through the shard's function of that width. One row a token comes out.
 fn pass(modelc: &Path, width: u32, rope: Option<&Rope>, rows: &[Vec<f16>]) -> Vec<Vec<f32>> {
-    let shard = PortableDevice::new().load(modelc, Some(&function_name(&WIDTHS, width))).unwrap();
-    let mut pass = BlockPass::new(shard.signature(), rope).unwrap();
+    let shard = PortableDevice::new().load(modelc).unwrap();
+    let function = shard.find(&function_name(&WIDTHS, width)).unwrap();
+    let signature = &shard.functions()[function].signature;
+    let mut pass = BlockPass::new(signature, rope).unwrap();
     let rows: Vec<&[f16]> = rows.iter().map(Vec::as_slice).collect();
     pass.prepare(0, &rows).unwrap();
-    let (mut state, mut outputs) = (shard.new_state(), shard.signature().new_outputs());
-    shard.predict(pass.inputs(), &mut *state, &mut outputs).unwrap();
+    let (mut state, mut outputs) = (shard.new_state(), signature.new_outputs());
+    shard.predict(function, pass.inputs(), &mut *state, &mut outputs).unwrap();
     let row = |slot| pass.layout().row(&outputs[0], slot).unwrap().map(f16::to_f32).collect();
     (0..rows.len()).map(row).collect()
 }

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anepipe_artifacts::Store;
-use anepipe_pipeline::build::{self, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, Model, Workers};
-use anepipe_pipeline::config::Config;
+use anepipe_pipeline::build::{
+    self, BUILD_MAX_NEW, BUILD_PROMPTS, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, ExactOptions,
+    Model, Workers,
+};
+use anepipe_pipeline::config::{Config, ExactConfig};
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::event::{Events, Outcome, Sink, Timed};
+use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
 use anepipe_pipeline::python::{Lookup, PythonEnvironment};
 use anepipe_pipeline::scheduler::{KeepGoing, Options};
 use serde::Serialize;
@@ -183,9 +187,20 @@ pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildO
         // The project file's tokens belong to the project file's model.
         token_ids: if target.model.is_none() { config.gates.token_ids.clone() } else { None },
         parity: config.gates.parity,
+        exact: exact(config)?,
         fault: super::fault::from_environment()?,
         ..defaults
     })
+}
+
+fn exact(config: &Config) -> Result<ExactOptions, StageError> {
+    let ExactConfig { prompts, limit, max_new } = &config.gates.exact;
+    let mut prompts = match prompts {
+        Some(path) => read_prompts(path)?,
+        None => default_prompts(),
+    };
+    prompts.truncate(limit.unwrap_or(BUILD_PROMPTS));
+    Ok(ExactOptions { prompts, max_new: max_new.unwrap_or(BUILD_MAX_NEW) })
 }
 
 /// The Python that graphs are built with, not started.

@@ -6,12 +6,13 @@ mod compile;
 mod explain;
 mod fault;
 mod gate;
+mod generate;
 mod graph;
 mod inspect;
 
 use anepipe_artifacts::Store;
 
-use crate::cli::{Cli, Command, Gate, Global};
+use crate::cli::{Cli, Command, Global};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 
@@ -19,7 +20,8 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     let global = &cli.global;
     match &cli.command {
         Command::Build(arguments) => build::run(global, arguments, output),
-        Command::Gate(Gate::Parity(arguments)) => gate::parity(global, arguments, output),
+        Command::Gate(arguments) => gate::run(global, arguments, output),
+        Command::Generate(arguments) => generate::run(global, arguments, output),
         Command::Explain(arguments) => explain::run(global, arguments, output),
         Command::Graph(arguments) => graph::run(global, arguments),
         Command::Cache(arguments) => cache::run(global, arguments, output),

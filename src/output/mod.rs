@@ -58,6 +58,13 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     line(text.trim_end())
 }
 
+/// A part of a text that comes bit by bit, on stdout at once. An error if nobody reads any more.
+pub(crate) fn part(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 /// One line on stdout. A reader that went away (`| head`) is not an error.
 fn line(text: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout().lock(), "{text}") {

@@ -106,6 +106,38 @@ impl Progress {
     }
 }
 
+/// One bar for a command that does one long thing: seen on a terminal, gone when it is dropped.
+pub(crate) struct Counter(ProgressBar);
+
+impl Counter {
+    /// Counts `things`, of which there are `total`.
+    pub(crate) fn new(things: &'static str, total: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        bar.set_style(style());
+        bar.set_prefix(things);
+        Self(bar)
+    }
+
+    /// So many are done.
+    pub(crate) fn at(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// So many of so many are done.
+    pub(crate) fn of(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.at(done);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn style() -> ProgressStyle {
     // The template is a constant that a test parses; should it ever not parse, the default bar is still a bar.
     ProgressStyle::with_template(TEMPLATE)

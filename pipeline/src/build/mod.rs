@@ -13,7 +13,9 @@ use anepipe_artifacts::{Artifact, How, Store};
 use anepipe_runtime::bundle::{MANIFEST_FILE, read_manifest};
 
 pub use self::model::Model;
-pub use self::options::{BuildOptions, DEFAULT_BLOCK, DEFAULT_CONTEXT, Fault};
+pub use self::options::{
+    BUILD_MAX_NEW, BUILD_PROMPTS, BuildOptions, DEFAULT_BLOCK, DEFAULT_CONTEXT, ExactOptions, Fault,
+};
 pub use self::plan::{Plan, plan, rope_of};
 pub use self::preview::{Fate, Preview, preview};
 pub use self::workers::Workers;

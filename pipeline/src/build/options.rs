@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::gates::exact::{Prompt, default_prompts};
 use crate::gates::parity::ParityThresholds;
 use crate::stages::quantize::Quantization;
 use crate::topology::{LayerRange, Topology};
@@ -27,9 +28,26 @@ pub struct BuildOptions {
     pub token_ids: Option<Vec<u32>>,
     /// What the parity gate demands.
     pub parity: ParityThresholds,
+    /// What the exactness gate decodes; only a build of the whole model has one.
+    pub exact: ExactOptions,
     /// A deliberate fault that the gates must catch. Nothing but tests sets it.
     pub fault: Option<Fault>,
 }
+
+/// What the exactness gate decodes.
+#[derive(Debug, Clone, Default)]
+pub struct ExactOptions {
+    /// What is gone on from.
+    pub prompts: Vec<Prompt>,
+    /// Tokens behind each prompt.
+    pub max_new: usize,
+}
+
+/// Prompts that a build decodes if nothing else is said: enough to see that drafts change nothing, few enough for a model of
+/// billions of weights.
+pub const BUILD_PROMPTS: usize = 8;
+/// Tokens behind each of them.
+pub const BUILD_MAX_NEW: usize = 32;
 
 /// The default of `--block`.
 pub const DEFAULT_BLOCK: u32 = 4;
@@ -58,6 +76,7 @@ impl BuildOptions {
             quantization: Quantization::Int8,
             token_ids: None,
             parity: ParityThresholds::default(),
+            exact: ExactOptions { prompts: default_prompts(), max_new: BUILD_MAX_NEW },
             fault: None,
         }
     }

@@ -1,3 +1,4 @@
-//! The gates: proofs that a shard is right before it ships.
+//! The gates: proofs that shards and whole models are right before they ship.
 
+pub mod exact;
 pub mod parity;

@@ -2,7 +2,11 @@
 
 pub mod compile;
 pub mod convert;
+pub mod exact;
 pub mod extract;
 pub mod graph;
 pub mod parity;
 pub mod quantize;
+mod whole;
+
+pub use whole::WholeError;

@@ -1,13 +1,14 @@
 //! The graph of actions of one build.
 //!
 //! Every noun has its file: what is taken from the model whole ([`tables`]), layers ([`layers`]), the LM head ([`head`]),
-//! programs ([`shape`]), the way of a shard to its compiled form ([`shard`]), gates ([`gates`]) and the bundle
-//! ([`bundle`]). Each adds its actions to the one [`Planner`].
+//! programs ([`shape`]), the way of a shard to its compiled form ([`shard`]), gates on a shard ([`gates`]) and on the whole
+//! model ([`model_gates`]), and the bundle ([`bundle`]). Each adds its actions to the one [`Planner`].
 
 mod bundle;
 mod gates;
 mod head;
 mod layers;
+mod model_gates;
 mod shape;
 mod shard;
 mod tables;
@@ -93,6 +94,9 @@ pub fn plan<'a>(
     }
     for shard in &shipped {
         planner.parity(shard, token_embeddings);
+    }
+    if let Some(whole) = whole {
+        planner.exact(&shipped, whole)?;
     }
     let ship = planner.bundle(contract_json, token_embeddings, whole, shipped)?;
     Ok(Plan { graph: planner.graph, ship })

@@ -1,14 +1,12 @@
-//! `anepipe gate`: one gate on a bundle again.
-
-use std::path::PathBuf;
+//! `anepipe gate parity`.
 
 use anepipe_pipeline::config::Config;
 use anepipe_pipeline::stages::parity::{self, JudgedReport, ParityTask};
-use anepipe_runtime::bundle::Bundle;
 use anepipe_runtime::bundle::manifest::Role;
 use anepipe_runtime::portable::PortableDevice;
 use serde::Serialize;
 
+use super::open_bundle;
 use crate::cli::{GateParity, Global};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
@@ -20,10 +18,9 @@ struct Gated {
     shards: Vec<JudgedReport>,
 }
 
-pub(crate) fn parity(global: &Global, arguments: &GateParity, output: Output) -> anyhow::Result<Exit> {
+pub(super) fn run(global: &Global, arguments: &GateParity, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let root = arguments.bundle.clone().or(config.build.out).unwrap_or_else(|| PathBuf::from("out"));
-    let bundle = Bundle::open(&root)?;
+    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
     let manifest = bundle.manifest();
     let device = PortableDevice::new();
     let token_embeddings = bundle.resolve(&manifest.token_embeddings)?;

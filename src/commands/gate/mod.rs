@@ -1,0 +1,26 @@
+//! `anepipe gate`: one gate on a bundle again.
+
+mod exact;
+mod parity;
+
+use std::path::PathBuf;
+
+use anepipe_pipeline::config::Config;
+use anepipe_runtime::bundle::{Bundle, BundleError};
+
+use crate::cli::{Gate, Global};
+use crate::exit::Exit;
+use crate::output::Output;
+
+pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Result<Exit> {
+    match gate {
+        Gate::Parity(arguments) => parity::run(global, arguments, output),
+        Gate::Exact(arguments) => exact::run(global, arguments, output),
+    }
+}
+
+/// Opens the bundle that was named, or where the project's builds go.
+pub(crate) fn open_bundle(named: Option<&PathBuf>, config: &Config) -> Result<Bundle, BundleError> {
+    let default = || config.build.out.clone().unwrap_or_else(|| PathBuf::from("out"));
+    Bundle::open(&named.cloned().unwrap_or_else(default))
+}
