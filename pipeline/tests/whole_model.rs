@@ -155,7 +155,7 @@ fn the_slices_of_a_head_give_the_logits_of_their_tokens() {
             let count = rows.end - rows.start;
             let extracted = scene.path("lm_head.safetensors");
             extract::extract_head(&scene.gguf, &scene.contract, rows.clone(), &extracted).unwrap();
-            // What int8 costs here, measured: 0.006 with a scale a row, 0.011 with one for all.
+            // What int8 costs here, measured: 0.0053 with a scale a row, 0.0107 with one for all.
             for (quantization, limit) in [
                 (Quantization::F16, HALF_ULP),
                 (Quantization::Int8, 0.02),
@@ -195,7 +195,9 @@ fn stored_matrix(file: &TensorFile, quantization: Quantization) -> Vec<f32> {
     let (mut matrix, scales) = (values(file, "lm_head.int8"), values(file, "lm_head.scale"));
     let per_scale = matrix.len() / scales.len();
     for (row, scale) in matrix.chunks_exact_mut(per_scale).zip(scales) {
-        row.iter_mut().for_each(|value| *value *= scale);
+        for value in row {
+            *value *= scale;
+        }
     }
     matrix
 }
@@ -221,7 +223,7 @@ fn the_last_shard_ends_with_the_output_norm() {
     let mut weights = vec![0.0; width];
     scene.gguf.tensor(OUTPUT_NORM).unwrap().dequantize_rows_f32(0..1, &mut weights).unwrap();
     assert!(
-        weights.iter().any(|&weight| weight != weights[0]),
+        weights.iter().any(|&weight| (weight - weights[0]).abs() > 0.01),
         "a norm without weights could not be told apart"
     );
     let rope = Rope::new(&rope_of(&scene.contract, None)).unwrap();
@@ -233,9 +235,9 @@ fn the_last_shard_ends_with_the_output_norm() {
             let mean = before.iter().map(|x| x * x).sum::<f32>() / width as f32;
             let scale = (mean + scene.contract.norm_eps.value).sqrt().recip();
             let expected: Vec<f32> = before.iter().zip(&weights).map(|(x, w)| x * scale * w).collect();
-            // The norm is 13 operations, each rounded to fp16.
+            // The norm is 13 operations, each rounded to fp16; measured: 1.5 halves of a unit.
             let off = error(after, &expected);
-            assert!(off <= 8.0 * HALF_ULP, "width {count}: {off}");
+            assert!(off <= 3.0 * HALF_ULP, "width {count}: {off}");
             assert!(error(after, before) > 0.05, "the norm changed nothing");
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use anepipe_runtime::bundle::manifest::Manifest;
 use anepipe_runtime::bundle::{Bundle, BundleError};
+use anepipe_testkit::Encoding;
+use anepipe_testkit::synth::{Dimensions, Synth};
 use serde_json::Value;
 
 use crate::harness::{Place, demo_model, shared};
@@ -148,6 +150,19 @@ fn models_of_either_architecture_ship_whole_and_the_same_weights_are_the_same_sh
             }
         }
     }
+}
+
+#[test]
+fn slices_of_a_large_vocabulary_share_one_graph_and_follow_each_other() {
+    let place = Place::new();
+    let dimensions = Dimensions { vocab: 2 * 65_536, layers: 1, ..Dimensions::tiny() };
+    let model = place.path("model.gguf");
+    Synth::new(dimensions, Encoding::Q8_0, 1).unwrap().write(&model).unwrap();
+    let started = place.started_by(&model, &["--context", "64"]);
+    let graphs: Vec<_> = started.iter().filter(|name| name.starts_with("graph ")).collect();
+    assert_eq!(graphs, ["graph of 1 layer and the output norm", "graph of 65536 lm_head rows"]);
+    let heads = Bundle::open(&place.path("out")).unwrap().parts().unwrap().heads;
+    assert_eq!(heads.iter().map(|head| head.rows.clone()).collect::<Vec<_>>(), [0..65_536, 65_536..131_072]);
 }
 
 #[test]
