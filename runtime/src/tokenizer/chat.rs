@@ -12,7 +12,8 @@ const MOST_STEPS: u64 = 5_000_000;
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`, and whatever else the template knows.
+    /// Who speaks: `system`, `user` or `assistant`, and whatever else the template knows. A template may build a control token
+    /// of it, so it is for the program to choose, never for a user.
     pub role: String,
     /// What is said.
     pub content: String,
@@ -55,7 +56,8 @@ pub(super) fn unused_character(messages: &[Message]) -> Option<char> {
         .find(|&candidate| !messages.iter().any(|message| message.content.contains(candidate)))
 }
 
-/// `text` with `mark` after the first character of everything that spells one of `names`.
+/// `text` with `mark` after the first character of everything that spells one of `names`, which is then no name any more.
+/// (A name of one character would remain one; no vocabulary has such.)
 pub(super) fn broken(text: &str, names: &[&str], mark: char) -> String {
     let mut marked = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {

@@ -7,6 +7,27 @@
 //! A text that a user wrote cannot forge a control token: what spells one is encoded as the characters it is made of, unless
 //! the caller asks otherwise ([`Encode::parse_special`]), and in a chat even then ([`Tokenizer::encode_chat`]).
 //!
+//! ```no_run
+//! use anepipe_runtime::tokenizer::{Encode, StopStrings, Tokenizer};
+//!
+//! # fn model(_: &[u32]) -> Option<u32> { None }
+//! let tokenizer = Tokenizer::read("bundle/tokenizer.json".as_ref())?;
+//! let mut ids = tokenizer.encode("def main():", Encode { add_special: true, ..Encode::default() });
+//! let mut text = tokenizer.stream_after(&ids);
+//! let mut stops = StopStrings::new(["\n\n".to_owned()]);
+//! let mut said = String::new();
+//! while let Some(id) = model(&ids).filter(|&id| !tokenizer.is_end(id)) {
+//!     ids.push(id);
+//!     said += &stops.push(&text.push(id)?);
+//!     if stops.found().is_some() {
+//!         break;
+//!     }
+//! }
+//! said += &stops.push(&text.finish());
+//! said += &stops.finish();
+//! # Ok::<(), anepipe_runtime::tokenizer::TokenizerError>(())
+//! ```
+//!
 //! The `tokenizers` crate is not used (its version 0.23 was read for this): an expression of it that gives up on a long text does
 //! so in silence, a damaged list of merges makes it panic, and it cannot order SentencePiece's merges by score.
 

@@ -13,7 +13,8 @@ use super::{TokenizerError, keys};
 /// `gpt-2`, without its last two alternatives `\s+(?!\S)|\s+`.
 const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 
-/// `gpt-4o` (o200k), likewise.
+/// `gpt-4o` (o200k), likewise. As its authors published it: llama.cpp's rendering of it takes letters beyond ASCII for both
+/// upper and lower case, and cuts words at marks, so the two differ on words like `éÀ`.
 const GPT_4O: &str = concat!(
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
@@ -104,6 +105,12 @@ mod tests {
         assert_eq!(split("gpt-2", "a\n\nb"), ["a", "\n", "\n", "b"]);
         assert_eq!(split("gpt-4o", "a\n\nb"), ["a", "\n\n", "b"]);
         assert_eq!(split("gpt-4o", "a;\n/b"), ["a", ";\n/", "b"]);
+    }
+
+    #[test]
+    fn case_and_marks_count_beyond_ascii() {
+        assert_eq!(split("gpt-4o", "éÀ"), ["é", "À"]);
+        assert_eq!(split("gpt-4o", "e\u{301}t"), ["e\u{301}t"]);
     }
 
     #[test]
