@@ -85,3 +85,42 @@ pub(super) fn merge(
     }
     chain.into_iter().filter(|link| link.alive).map(|link| link.symbol)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Looks at all pairs for every join.
+    fn naive(mut symbols: Vec<Symbol>, join: impl Fn(&Symbol, &Symbol) -> Option<Join>) -> Vec<Symbol> {
+        loop {
+            let pairs = symbols.windows(2).enumerate();
+            let possible = pairs.filter_map(|(at, pair)| Some((at, join(&pair[0], &pair[1])?)));
+            let Some((at, best)) = possible.min_by_key(|&(at, join)| (join.rank, at)) else { return symbols };
+            symbols[at].end = symbols.remove(at + 1).end;
+            symbols[at].token = Some(best.token);
+        }
+    }
+
+    proptest! {
+        /// Any table over five tokens: ranks that are equal, joins that make their own parts again, tokens that are none.
+        #[test]
+        fn the_queue_joins_what_looking_at_all_pairs_would(
+            tokens in prop::collection::vec(prop::option::weighted(0.9, 0u32..5), 0..24),
+            table in prop::collection::vec(prop::option::of((0u32..6, 0u32..5)), 25),
+        ) {
+            let symbols: Vec<Symbol> = tokens
+                .iter()
+                .enumerate()
+                .map(|(start, &token)| Symbol { start, end: start + 1, token })
+                .collect();
+            let join = |left: &Symbol, right: &Symbol| {
+                let (rank, token) = table[(left.token? * 5 + right.token?) as usize]?;
+                Some(Join { rank, token })
+            };
+            let joined: Vec<Symbol> = merge(symbols.iter().copied(), join).collect();
+            prop_assert_eq!(joined, naive(symbols, join));
+        }
+    }
+}

@@ -80,3 +80,29 @@ fn cut<'t>(text: &'t str, special: &Special, fragments: &mut Vec<Fragment<'t>>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longer_tokens_count_before_shorter_ones() {
+        let special = |text: &str, id, control| Special { text: text.to_owned(), id, control };
+        let specials =
+            Specials(vec![special("<abc>", 1, true), special("<ab", 2, false), special("c", 3, true)]);
+        let cases: &[(&str, bool, &[Fragment<'_>])] = &[
+            ("", true, &[]),
+            ("<abc>", true, &[Fragment::Token(1)]),
+            ("<abc>", false, &[Fragment::Token(2), Fragment::Text("c>")]),
+            (
+                "x<abcc",
+                true,
+                &[Fragment::Text("x"), Fragment::Token(2), Fragment::Token(3), Fragment::Token(3)],
+            ),
+            ("<ab<abc><ab", true, &[Fragment::Token(2), Fragment::Token(1), Fragment::Token(2)]),
+        ];
+        for (text, control, expected) in cases {
+            assert_eq!(&specials.split(text, *control), expected, "{text:?}");
+        }
+    }
+}
