@@ -1,8 +1,8 @@
 //! Text to tokens and back, by the vocabulary that a model brings.
 //!
 //! A bundle's `tokenizer.json` holds the `tokenizer.` keys of the model's file. Two algorithms are known: byte-level byte-pair
-//! encoding (`gpt2`, cut into words as `gpt-2` or `gpt-4o`), and SentencePiece's (`llama`). The tokens are those of llama.cpp,
-//! which the tests hold against its own expectations.
+//! encoding (`gpt2`, cut into words as `gpt-2` or `gpt-4o`), and SentencePiece's (`llama`). The algorithms are llama.cpp's; the
+//! tests hold the tokens against its vectors, which the vocabularies' first encoders gave.
 //!
 //! A text that a user wrote cannot forge a control token: what spells one is encoded as the characters it is made of, unless
 //! the caller asks otherwise ([`Encode::parse_special`]), and in a chat even then ([`Tokenizer::encode_chat`]).
