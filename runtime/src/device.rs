@@ -101,10 +101,7 @@ impl dyn Shard + '_ {
         functions.iter().position(|function| function.name == name).ok_or_else(|| {
             let names: Vec<String> =
                 functions.iter().map(|function| format!("`{}`", function.name)).collect();
-            RuntimeError::Mismatch(format!(
-                "there is no function `{name}`; the shard has {}: rebuild it with that width",
-                names.join(", ")
-            ))
+            RuntimeError::Function { wanted: name.to_owned(), available: names.join(", ") }
         })
     }
 }

@@ -21,6 +21,16 @@ pub enum RuntimeError {
         /// Which operation or port, and why.
         source: crate::portable::ProgramError,
     },
+    /// A shard does not have the function that was asked for.
+    #[error(
+        "looking for a function of a shard: there is no `{wanted}`, it has {available}; build with that width"
+    )]
+    Function {
+        /// Its name.
+        wanted: String,
+        /// The functions there are.
+        available: String,
+    },
     /// A prediction was asked for with tensors or a state that do not fit the shard.
     #[error("running a shard: {0}")]
     Mismatch(String),

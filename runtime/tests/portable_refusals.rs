@@ -121,7 +121,7 @@ fn every_function_is_loaded_and_found_by_its_name() {
     assert_eq!(names, ["t1", "t4"]);
     assert_eq!(shard.find("t4").unwrap(), 1);
     let error = shard.find("main").unwrap_err().to_string();
-    assert!(error.contains("there is no function `main`; the shard has `t1`, `t4`"), "{error}");
+    assert!(error.contains("there is no `main`, it has `t1`, `t4`"), "{error}");
 }
 
 #[test]

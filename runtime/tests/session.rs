@@ -186,8 +186,8 @@ fn parts_of_different_models_are_refused_by_name() {
         ("no layers or no head", |_, parts| parts.layers.clear()),
         ("no layers or no head", |_, parts| parts.heads.clear()),
         ("block of 3 tokens is none of its widths [1, 4]", |_, parts| parts.block = 3),
-        ("there is no function `t2`; the shard has `t1`, `t4`", |_, parts| parts.widths.push(2)),
-        ("there is no function `main`", |_, parts| (parts.widths, parts.block) = (vec![4], 4)),
+        ("there is no `t2`, it has `t1`, `t4`", |_, parts| parts.widths.push(2)),
+        ("there is no `main`", |_, parts| (parts.widths, parts.block) = (vec![4], 4)),
         ("do not follow row 40", |_, parts| parts.heads[1].rows.start = 41),
         ("end at row 60 of a vocabulary of 61", |_, parts| parts.heads[1].rows.end = 60),
         ("end at row 61 of a vocabulary of 62", |_, parts| parts.vocab = 62),
@@ -202,7 +202,9 @@ fn parts_of_different_models_are_refused_by_name() {
         ("rotates 4 elements of a head, the shard 6", |_, parts| {
             (parts.rope.rope_dim, parts.rope.factors) = (4, None);
         }),
-        ("loading the shard", |folder, parts| parts.layers[0] = folder.join("absent.mlmodelc")),
+        ("opening the model: loading the shard", |folder, parts| {
+            parts.layers[0] = folder.join("absent.mlmodelc")
+        }),
     ];
     for (expected, damage) in table {
         let folder = tempfile::tempdir().unwrap();

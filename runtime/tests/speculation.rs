@@ -5,6 +5,7 @@ mod fixture;
 mod whole;
 
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -78,7 +79,7 @@ fn plain(model: &Arc<Model>, sampling: Sampling, prompt: &[TokenId], limits: Lim
 
 /// Models of a few seeds, each in several widths and on both executors; the first is the plain one.
 static MODELS: LazyLock<Vec<Vec<Arc<Model>>>> = LazyLock::new(|| {
-    let plan = PortableDevice::new();
+    let plan = PortableDevice::new().with_threads(NonZeroUsize::MIN).unwrap();
     let interpreter = PortableDevice::new().with_executor(Executor::Interpreter);
     let cases: [(&dyn Device, &[u32], u32); 6] = [
         (&plan, &[1], 1),
@@ -127,7 +128,9 @@ proptest! {
 
     #[test]
     fn tokens_do_not_depend_on_drafts_widths_or_executor(
-        (seed, model, number, policy) in (0..4usize, 1..6usize, 0..7usize, 0..3usize),
+        (seed, number, policy) in (0..4usize, 0..7usize, 0..3usize),
+        // The interpreter takes its time.
+        model in prop_oneof![14 => 1..5usize, 1 => Just(5)],
         (length, max_new, noise) in (1..20usize, 1..50usize, any::<u64>()), sampling in sampling(),
         end_of_text in prop::collection::vec(0..whole::VOCAB, 0..2),
     ) {

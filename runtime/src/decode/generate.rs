@@ -8,7 +8,8 @@ use crate::draft::{Decision, Draft, Drafter};
 use crate::session::{Session, SessionError};
 use crate::token::TokenId;
 
-/// Everything a generation runs with. One can serve several prompts, each in a session of its own.
+/// Everything a generation runs with. One serves a whole conversation: a drafter goes by what it has observed, so another
+/// conversation wants another drafter, which may take over the table of the first.
 pub struct Decoder<'a> {
     /// How tokens are chosen.
     pub choose: Choose,

@@ -44,7 +44,8 @@ impl PortableDevice {
         Self { isa, ..self }
     }
 
-    /// The same device with a number of threads of its own.
+    /// The same device with a number of threads of its own. One thread is the caller's: nothing is handed over, and a pass
+    /// allocates nothing once the buffers of its width have their size. With more, rayon allocates now and then for its queues.
     pub fn with_threads(self, count: NonZeroUsize) -> Result<Self, RuntimeError> {
         Ok(Self { threads: Threads::new(count)?, ..self })
     }

@@ -24,7 +24,10 @@ pub enum SessionError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// A shard could not be loaded or run. Its message names the path when loading.
+    /// A shard could not be loaded; the message names it.
+    #[error("opening the model: {0}")]
+    Load(#[source] RuntimeError),
+    /// A loaded shard lacks a function, or could not be run.
     #[error("{}: {source}", path.display())]
     Shard {
         /// The `.mlmodelc` folder.

@@ -50,7 +50,7 @@ impl Model {
         check(parts)?;
         let load = |path: &Path, rows| match device.load(path) {
             Ok(shard) => Ok(Part { path: path.to_owned(), shard, rows }),
-            Err(source) => Err(SessionError::Shard { path: path.to_owned(), source }),
+            Err(source) => Err(SessionError::Load(source)),
         };
         let mut model = Self {
             embedding: Embedding::open(&parts.embedding, vocab, hidden)?,
