@@ -203,7 +203,7 @@ fn parts_of_different_models_are_refused_by_name() {
             (parts.rope.rope_dim, parts.rope.factors) = (4, None);
         }),
         ("opening the model: loading the shard", |folder, parts| {
-            parts.layers[0] = folder.join("absent.mlmodelc")
+            parts.layers[0] = folder.join("absent.mlmodelc");
         }),
     ];
     for (expected, damage) in table {

@@ -24,7 +24,7 @@ const PRIOR_WEIGHT: f64 = 8.0;
 const NEWEST: f64 = 1.0 / 32.0;
 
 /// Plain passes that drafts may lose before they have to wait: enough to learn c and a few means.
-const CREDIT: f64 = 8.0;
+const CREDIT: f64 = 4.0;
 
 /// Share of plain passes that may be spent on trying what did not pay before, so that a mean can recover.
 const EARNED: f64 = 1.0 / 100.0;
