@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::gates::golden::{GoldenOverrides, GoldenThresholds};
 use crate::gates::parity::ParityThresholds;
 use crate::stages::quantize::Quantization;
 
@@ -57,8 +58,36 @@ pub struct GatesConfig {
     pub token_ids: Option<Vec<u32>>,
     /// `[gates.parity]`: thresholds.
     pub parity: ParityThresholds,
+    /// `[gates.golden]`
+    pub golden: GoldenConfig,
     /// `[gates.exact]`
     pub exact: ExactConfig,
+}
+
+/// `[gates.golden]`: what is read, and limits for each way of storing weights.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct GoldenConfig {
+    /// Text file, relative to the project file.
+    pub text: Option<PathBuf>,
+    /// Tokens of it at most.
+    pub tokens: Option<usize>,
+    /// Limits against the same rounded weights.
+    pub stored: GoldenOverrides,
+    /// Limits against the file's weights, for fp16 weights.
+    pub f16: GoldenOverrides,
+    /// Limits against the file's weights, for int8 weights with a scale per output channel.
+    pub int8: GoldenOverrides,
+    /// Limits against the file's weights, for int8 weights with one scale.
+    pub int8_per_tensor: GoldenOverrides,
+}
+
+impl GoldenConfig {
+    /// The limits.
+    pub fn thresholds(&self) -> GoldenThresholds {
+        let &Self { stored, f16, int8, int8_per_tensor, .. } = self;
+        GoldenThresholds { stored, f16, int8, int8_per_tensor }
+    }
 }
 
 /// `[gates.exact]`: what is decoded.
@@ -110,7 +139,8 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let gates = &mut config.gates;
-        let paths = [&mut config.model.path, &mut config.build.out, &mut gates.exact.prompts];
+        let paths =
+            [&mut config.model.path, &mut config.build.out, &mut gates.golden.text, &mut gates.exact.prompts];
         for inner in paths.into_iter().flatten() {
             *inner = folder.join(&*inner);
         }
@@ -141,12 +171,15 @@ mod tests {
     fn every_key_is_read() {
         let config = read(
             "[model]\npath = 'm.gguf'\n[build]\nlayers = '0..2'\ntopology = '1+1'\nblock = 4\ncontext = 256\n\
-             quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[gates.exact]\nprompts = 'p.jsonl'\nlimit = 3\nmax_new = 7\n[python]\nvenv = '.venv'\n",
+             quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[gates.golden]\ntokens = 64\n\
+             int8 = { kl_mean = 0.25 }\n[gates.exact]\nprompts = 'p.jsonl'\nlimit = 3\nmax_new = 7\n[python]\nvenv = '.venv'\n",
         )
         .expect("a valid file");
         assert!(config.model.path.expect("a path").ends_with("m.gguf"));
         assert_eq!(config.build.quantize, Some(Quantization::Int8PerTensor));
         assert_eq!(config.gates.token_ids, Some(vec![1, 2]));
+        assert_eq!(config.gates.golden.tokens, Some(64));
+        assert_eq!(config.gates.golden.thresholds().int8.kl_mean, Some(0.25));
         let ExactConfig { prompts, limit, max_new } = config.gates.exact;
         assert!(prompts.expect("a path").ends_with("p.jsonl"));
         assert_eq!((limit, max_new), (Some(3), Some(7)));
