@@ -162,6 +162,8 @@ pub(crate) enum Gate {
     Parity(GateParity),
     /// Does speculative decoding give the tokens of plain decoding?
     Exact(GateExact),
+    /// Do the shards say what an independent forward of the model file says?
+    Golden(GateGolden),
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +187,22 @@ pub(crate) struct GateExact {
     /// Tokens to generate behind each prompt
     #[arg(long, value_name = "N", default_value_t = anepipe_pipeline::stages::exact::DEFAULT_MAX_NEW)]
     pub(crate) max_new: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GateGolden {
+    /// The bundle, of a whole model [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// The GGUF file that the bundle was built from [default: model.path of the project file]
+    #[arg(long, value_name = "F.gguf")]
+    pub(crate) model: Option<PathBuf>,
+    /// The text that both sides read [default: gates.golden.text of the project file, else a built-in one]
+    #[arg(long, value_name = "F.txt")]
+    pub(crate) text: Option<PathBuf>,
+    /// Tokens of the text at most [default: 128]
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use anepipe_artifacts::StoreError;
 use anepipe_pipeline::contract::ExitClass;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::gates::exact::ExactError;
+use anepipe_pipeline::gates::golden::{GoldenError, ReferenceError};
 use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
@@ -24,6 +25,7 @@ pub(crate) enum Exit {
     BadInput = 10,
     Unsupported = 11,
     Parity = 20,
+    Golden = 22,
     Exact = 23,
     Python = 30,
     StageCrashed = 31,
@@ -118,6 +120,8 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         StageError::Exact(ExactError::Session(error)) => exit_of_session(error),
         StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
         StageError::Exact(ExactError::NoPrompts) => Exit::Usage,
+        StageError::Golden(GoldenError::Reference(ReferenceError::Architecture { .. })) => Exit::Unsupported,
+        StageError::Golden(_) => Exit::BadInput,
         StageError::Whole(WholeError::Model(error)) => exit_of_session(error),
         StageError::Whole(WholeError::Tokenizer(error)) => exit_of_tokenizer(error),
         StageError::Gate { stage, .. } => exit_of_gate(*stage),
@@ -133,6 +137,7 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
 fn exit_of_gate(stage: Stage) -> Exit {
     match stage {
         Stage::Parity => Exit::Parity,
+        Stage::Golden => Exit::Golden,
         Stage::Exact => Exit::Exact,
         _ => Exit::Bug,
     }

@@ -59,6 +59,9 @@ pub enum StageError {
     /// Prompts could not be read.
     #[error(transparent)]
     Prompts(#[from] crate::gates::exact::PromptsError),
+    /// The golden gate could not be run.
+    #[error(transparent)]
+    Golden(#[from] crate::gates::golden::GoldenError),
     /// A whole model could not be loaded.
     #[error(transparent)]
     Whole(#[from] crate::stages::WholeError),

@@ -20,6 +20,8 @@ pub enum Stage {
     Compile,
     /// A compiled shard → proof that it computes each token on its own.
     Parity,
+    /// A whole model → proof that it says what an independent forward of the model file says.
+    Golden,
     /// A whole model → proof that drafts change no token.
     Exact,
     /// Everything that passed → the bundle.
@@ -37,6 +39,7 @@ impl Stage {
             Self::Convert => "convert",
             Self::Compile => "compile",
             Self::Parity => "parity",
+            Self::Golden => "golden",
             Self::Exact => "exact",
             Self::Ship => "ship",
         }
@@ -53,6 +56,7 @@ impl Stage {
             | Self::Convert
             | Self::Compile
             | Self::Parity
+            | Self::Golden
             | Self::Exact
             | Self::Ship => 1,
         }
@@ -60,7 +64,7 @@ impl Stage {
 
     /// Whether the stage judges: its `report` output says `"pass": false` when what it looked at must not ship.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::Parity | Self::Exact)
+        matches!(self, Self::Parity | Self::Golden | Self::Exact)
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_serialized_by_its_name() {
-        for stage in [Stage::Contract, Stage::Extract, Stage::Exact, Stage::Parity, Stage::Ship] {
+        for stage in [Stage::Contract, Stage::Extract, Stage::Golden, Stage::Parity, Stage::Ship] {
             assert_eq!(serde_json::to_value(stage).expect("a name"), stage.name());
         }
     }

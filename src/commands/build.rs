@@ -8,7 +8,7 @@ use std::time::Instant;
 use anepipe_artifacts::Store;
 use anepipe_pipeline::build::{
     self, BUILD_MAX_NEW, BUILD_PROMPTS, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, ExactOptions,
-    Model, Workers,
+    GoldenOptions, Model, Workers,
 };
 use anepipe_pipeline::config::{Config, ExactConfig};
 use anepipe_pipeline::error::StageError;
@@ -16,6 +16,7 @@ use anepipe_pipeline::event::{Events, Outcome, Sink, Timed};
 use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
 use anepipe_pipeline::python::{Lookup, PythonEnvironment};
 use anepipe_pipeline::scheduler::{KeepGoing, Options};
+use anepipe_pipeline::stages::golden::{DEFAULT_TOKENS, read_text};
 use serde::Serialize;
 
 use crate::cli::{self, Global, Target};
@@ -187,9 +188,19 @@ pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildO
         // The project file's tokens belong to the project file's model.
         token_ids: if target.model.is_none() { config.gates.token_ids.clone() } else { None },
         parity: config.gates.parity,
+        golden: golden(config)?,
         exact: exact(config)?,
         fault: super::fault::from_environment()?,
         ..defaults
+    })
+}
+
+fn golden(config: &Config) -> Result<GoldenOptions, StageError> {
+    let settings = &config.gates.golden;
+    Ok(GoldenOptions {
+        text: read_text(settings.text.as_deref())?,
+        tokens: settings.tokens.unwrap_or(DEFAULT_TOKENS),
+        thresholds: settings.thresholds(),
     })
 }
 

@@ -33,6 +33,14 @@ impl Model {
         &self.contract
     }
 
+    /// A digest of all metadata but the tokenizer's.
+    pub fn metadata_digest(&self) -> Digest {
+        let keys = self.gguf.metadata().iter().filter(|(key, _)| !key.starts_with("tokenizer."));
+        let mut lines: Vec<String> = keys.map(|(key, value)| format!("{key} {value:?}\n")).collect();
+        lines.sort_unstable();
+        Digest::of_bytes(lines.concat().as_bytes())
+    }
+
     /// Digests of the tensors called `names`: of their types, their extents and their bytes. Hashed once, then remembered
     /// by the store while the file stays as it is.
     pub fn digests(&self, store: &Store, names: &[String]) -> Result<BTreeMap<String, Digest>, StageError> {

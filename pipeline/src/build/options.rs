@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::gates::exact::{Prompt, default_prompts};
+use crate::gates::golden::{DEFAULT_TEXT, DEFAULT_TOKENS, GoldenThresholds, TextSource};
 use crate::gates::parity::ParityThresholds;
 use crate::stages::quantize::Quantization;
 use crate::topology::{LayerRange, Topology};
@@ -28,10 +29,30 @@ pub struct BuildOptions {
     pub token_ids: Option<Vec<u32>>,
     /// What the parity gate demands.
     pub parity: ParityThresholds,
+    /// What the golden gate reads and demands; only a build of the whole model has one.
+    pub golden: GoldenOptions,
     /// What the exactness gate decodes; only a build of the whole model has one.
     pub exact: ExactOptions,
     /// A deliberate fault that the gates must catch. Nothing but tests sets it.
     pub fault: Option<Fault>,
+}
+
+/// What the golden gate reads and demands.
+#[derive(Debug, Clone)]
+pub struct GoldenOptions {
+    /// The text, and where it comes from.
+    pub text: (String, TextSource),
+    /// Tokens of it at most.
+    pub tokens: usize,
+    /// What is demanded.
+    pub thresholds: GoldenThresholds,
+}
+
+impl Default for GoldenOptions {
+    fn default() -> Self {
+        let text = (DEFAULT_TEXT.to_owned(), TextSource::BuiltIn);
+        Self { text, tokens: DEFAULT_TOKENS, thresholds: GoldenThresholds::default() }
+    }
 }
 
 /// What the exactness gate decodes.
@@ -76,6 +97,7 @@ impl BuildOptions {
             quantization: Quantization::Int8,
             token_ids: None,
             parity: ParityThresholds::default(),
+            golden: GoldenOptions::default(),
             exact: ExactOptions { prompts: default_prompts(), max_new: BUILD_MAX_NEW },
             fault: None,
         }

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod convert;
 pub mod exact;
 pub mod extract;
+pub mod golden;
 pub mod graph;
 pub mod parity;
 pub mod quantize;

@@ -1,6 +1,7 @@
 //! `anepipe gate`: one gate on a bundle again.
 
 mod exact;
+mod golden;
 mod parity;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Resul
     match gate {
         Gate::Parity(arguments) => parity::run(global, arguments, output),
         Gate::Exact(arguments) => exact::run(global, arguments, output),
+        Gate::Golden(arguments) => golden::run(global, arguments, output),
     }
 }
 

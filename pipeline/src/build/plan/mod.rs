@@ -25,7 +25,7 @@ use super::options::{BuildOptions, Fault};
 use super::ship::{Gate, Whole};
 use super::workers::Workers;
 use crate::action::{Action, ActionGraph, Input, Job};
-use crate::contract::{self, Contract};
+use crate::contract::Contract;
 use crate::error::StageError;
 use crate::event::{ActionId, Label};
 use crate::stage::Stage;
@@ -54,7 +54,7 @@ pub fn plan<'a>(
     let heads = if whole { head::cut(contract, options)? } else { Vec::new() };
     let mut names: Vec<String> = range.iter().flat_map(|layer| layers::tensors_of(contract, layer)).collect();
     if whole {
-        names.extend([contract::EMBEDDING, contract::OUTPUT_NORM, contract.head_tensor()].map(str::to_owned));
+        names = model.gguf().tensors().map(|tensor| tensor.name().to_owned()).collect();
     }
     let mut planner = Planner {
         model,
@@ -96,6 +96,7 @@ pub fn plan<'a>(
         planner.parity(shard, token_embeddings);
     }
     if let Some(whole) = whole {
+        planner.golden(&shipped, whole)?;
         planner.exact(&shipped, whole)?;
     }
     let ship = planner.bundle(contract_json, token_embeddings, whole, shipped)?;

@@ -14,10 +14,51 @@ use crate::action::{Action, Input, Job, Run};
 use crate::build::ship::{Gate, Shard, Whole};
 use crate::error::StageError;
 use crate::event::{Label, Unit};
+use crate::gates::golden::Weights;
 use crate::stage::Stage;
-use crate::stages::exact;
+use crate::stages::golden::GoldenTask;
+use crate::stages::{exact, golden};
 
 impl<'a> Planner<'a> {
+    /// Compares what the shards say with an independent forward of the model file.
+    pub(super) fn golden(&mut self, shards: &[Shard], whole: Whole) -> Result<(), StageError> {
+        let (model, layout) = (self.model, self.layout(shards));
+        let options = &self.options.golden;
+        let task = GoldenTask {
+            text: options.text.clone(),
+            tokens: options.tokens,
+            thresholds: options.thresholds,
+            quantization: self.options.quantization,
+        };
+        let device = PortableDevice::new();
+        let limits = [Weights::Stored, Weights::File]
+            .map(|weights| task.thresholds.limits(weights, task.quantization, device.name()));
+        let parameters = json!({
+            "device": device.name(), "model": layout.facts(), "source": task.text.1, "tokens": task.tokens,
+            "quantization": task.quantization,
+            "limits": limits,
+        });
+        let mut inputs = self.model_inputs(shards, whole);
+        inputs.insert("text".to_owned(), Input::External(Digest::of_bytes(task.text.0.as_bytes())));
+        inputs.insert("metadata".to_owned(), Input::External(model.metadata_digest()));
+        for (name, digest) in &self.digests {
+            inputs.insert(format!("tensor {name}"), Input::External(*digest));
+        }
+        self.model_gate(
+            Stage::Golden,
+            parameters,
+            inputs,
+            Box::new(move |job| {
+                let parts = layout.parts(job)?;
+                let on_layer =
+                    |done, layers| job.meter().set(u64::from(done), u64::from(layers), Unit::Items);
+                let report = golden::run(&device, &parts, model.gguf(), &task, on_layer)?;
+                job.output_json("report", &report)
+            }),
+        );
+        Ok(())
+    }
+
     /// Compares speculative decoding with plain decoding.
     pub(super) fn exact(&mut self, shards: &[Shard], whole: Whole) -> Result<(), StageError> {
         let layout = self.layout(shards);
