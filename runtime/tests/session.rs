@@ -125,6 +125,21 @@ fn sessions_of_one_model_do_not_disturb_each_other() {
 }
 
 #[test]
+fn sessions_of_one_model_run_side_by_side() {
+    let model = load(&PortableDevice::new(), 2, &[1, 4], 4);
+    let expected: Vec<_> = (0..3).map(|seed| one_by_one(&model, &prompt(seed, 20)).pop().unwrap()).collect();
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let run = |seed| {
+            let model = &model;
+            scope.spawn(move || bits(Session::new(model).unwrap().prefill(&prompt(seed, 20)).unwrap()))
+        };
+        let running: Vec<_> = (0..3).map(run).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn what_a_session_cannot_do_is_refused_and_changes_nothing() {
     let model = load(&PortableDevice::new(), 2, &[1, 4], 4);
     let mut session = Session::new(&model).unwrap();

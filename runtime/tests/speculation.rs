@@ -1,5 +1,4 @@
-//! Speculative decoding is exact: whatever drafter, policy, widths and executor, the tokens are those of plain decoding. And the
-//! comparison that says so notices a mask that lets one row through.
+//! Speculative decoding is exact: whatever drafter, policy, widths and executor, the tokens are those of plain decoding.
 
 mod fixture;
 mod whole;
@@ -8,11 +7,8 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use anepipe_runtime::decode::{
-    Choose, Clock, DecodeError, Decoder, Drafting, End, Generated, Limits, Sampling,
-};
+use anepipe_runtime::decode::{Choose, DecodeError, Decoder, Drafting, End, Limits, Sampling};
 use anepipe_runtime::device::Device;
 use anepipe_runtime::draft::{Drafter, NgramDrafter, Off, Table};
 use anepipe_runtime::portable::{Executor, PortableDevice};
@@ -21,61 +17,8 @@ use anepipe_runtime::token::TokenId;
 use fixture::random::Random;
 use proptest::prelude::*;
 use whole::drafters::{Garbage, Scripted};
-use whole::faults::{Fault, Faulty};
+use whole::ways::{Erratic, LIMITS, Way, plain};
 use whole::{CONTEXT, load, prompt};
-
-/// A clock on which every look takes a time of its own: gates come to all kinds of opinions.
-struct Erratic(Cell<u64>);
-
-impl Clock for Erratic {
-    fn now(&self) -> Duration {
-        let mut random = Random(self.0.get());
-        self.0.set(self.0.get().wrapping_add(1 + random.bits() % 7));
-        Duration::from_millis(self.0.get())
-    }
-}
-
-/// One way to decode.
-struct Way<'a> {
-    model: &'a Arc<Model>,
-    drafter: &'a mut dyn Drafter,
-    drafting: Drafting,
-    sampling: Sampling,
-}
-
-const LIMITS: Limits<'static> = Limits { max_new: 64, end_of_text: &[] };
-
-impl Way<'_> {
-    fn decode(self, prompt: &[TokenId], limits: Limits<'_>) -> Generated {
-        let mut session = Session::new(self.model).unwrap();
-        let mut handed = Vec::new();
-        let generated = Decoder {
-            choose: Choose::new(&self.sampling).unwrap(),
-            drafter: self.drafter,
-            drafting: self.drafting,
-            clock: &Erratic(Cell::new(0)),
-        }
-        .generate(&mut session, prompt, limits, |token| {
-            handed.push(token);
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        let statistics = generated.statistics;
-        assert_eq!(handed, generated.tokens);
-        assert_eq!(statistics.tokens, generated.tokens.len());
-        assert_eq!(statistics.passes, statistics.plain_passes + statistics.drafted_passes);
-        assert!(statistics.accepted <= statistics.proposed);
-        if !generated.tokens.is_empty() && !matches!(generated.end, End::EndOfText(_)) {
-            assert_eq!(statistics.passes + statistics.accepted + 1, generated.tokens.len());
-            assert_eq!(session.position(), prompt.len() + generated.tokens.len() - 1);
-        }
-        generated
-    }
-}
-
-fn plain(model: &Arc<Model>, sampling: Sampling, prompt: &[TokenId], limits: Limits<'_>) -> Generated {
-    Way { model, drafter: &mut Off, drafting: Drafting::Never, sampling }.decode(prompt, limits)
-}
 
 /// Models of a few seeds, each in several widths and on both executors; the first is the plain one.
 static MODELS: LazyLock<Vec<Vec<Arc<Model>>>> = LazyLock::new(|| {
@@ -249,62 +192,4 @@ fn prompts_that_cannot_be_decoded_are_refused() {
     assert!(matches!(generate(&[1; 41]), Err(DecodeError::Session(SessionError::ContextFull { .. }))));
     let full = generate(&[1; 40]).unwrap();
     assert_eq!((full.end, full.tokens.len()), (End::ContextFull, 1));
-}
-
-/// A model that says nothing but NaN once it has read token 7.
-#[test]
-fn logits_without_a_number_are_an_error_and_no_token() {
-    let folder = tempfile::tempdir().unwrap();
-    let parts = whole::write(folder.path(), 0, &[1, 4], 4);
-    let mut bytes = fs_err::read(&parts.embedding).unwrap();
-    let row = bytes.len() - 64 * (whole::VOCAB as usize - 7);
-    bytes[row..row + 64].fill(0xff);
-    fs_err::write(&parts.embedding, bytes).unwrap();
-    let model = Arc::new(Model::open(&parts, &PortableDevice::new()).unwrap());
-    for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, ..Sampling::GREEDY }] {
-        let mut decoder = Decoder {
-            choose: Choose::new(&sampling).unwrap(),
-            drafter: &mut Off,
-            drafting: Drafting::Never,
-            clock: &Erratic(Cell::new(0)),
-        };
-        let mut session = Session::new(&model).unwrap();
-        let error = decoder.generate(&mut session, &[3, 7], LIMITS, |_| ControlFlow::Continue(()));
-        let error = error.expect_err("no token").to_string();
-        assert!(
-            error.contains("the token at position 2: every logit is NaN; run `anepipe gate parity`"),
-            "{error}"
-        );
-    }
-}
-
-/// Greedy and sampled texts on a device with `fault`, plain and with drafts: of how many prompts do they differ?
-fn differing(fault: Fault) -> (usize, usize) {
-    let narrow = load(&Faulty::new(fault), 300, &[1], 1);
-    let wide = load(&Faulty::new(fault), 300, &[1, 4], 4);
-    let healthy = &MODELS[3][0];
-    let (mut from_plain, mut from_healthy) = (0, 0);
-    for seed in 0..12_u64 {
-        let temperature = (seed % 2) as f64;
-        let sampling = Sampling { temperature, seed, ..Sampling::GREEDY };
-        let prompt = prompt(seed, 5);
-        let plain = plain(&narrow, sampling, &prompt, LIMITS).tokens;
-        let mut garbage = Garbage(Random(seed));
-        let way = Way { model: &wide, drafter: &mut garbage, drafting: Drafting::Always, sampling };
-        let found = way.decode(&prompt, LIMITS).tokens;
-        from_plain += usize::from(found != plain);
-        from_healthy += usize::from(found != self::plain(healthy, sampling, &prompt, LIMITS).tokens);
-    }
-    (from_plain, from_healthy)
-}
-
-#[test]
-fn what_rejected_drafts_leave_in_the_cache_changes_nothing() {
-    assert_eq!(differing(Fault::Scribble), (0, 0));
-}
-
-#[test]
-fn a_mask_that_lets_one_slot_see_one_row_too_many_is_noticed() {
-    let (from_plain, from_healthy) = differing(Fault::LeakyMask);
-    assert!(from_plain >= 10 && from_healthy >= 10, "{from_plain} and {from_healthy} of 12");
 }

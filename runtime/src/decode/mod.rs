@@ -11,6 +11,10 @@
 //! committed tokens before it, not on the width of the pass, on the slot, on the other slots, or on what rejected drafts left in
 //! the cache: the invariances that the parity gate proves, to the bit on the portable device. Drafters, gate and clock only decide
 //! which passes are run.
+//!
+//! One thing a draft can do: if its keys or values overflow fp16, the masked write of the `stateful` style spreads NaN over the
+//! cache, because 0 · ∞ is NaN. All logits are NaN from then on, so the generation ends in [`DecodeError::NoChoice`] where plain
+//! decoding would have gone on: an error, never another token. No model whose gates pass does that on any token it was trained on.
 
 mod choose;
 mod clock;

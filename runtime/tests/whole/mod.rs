@@ -3,6 +3,7 @@
 
 pub mod drafters;
 pub mod faults;
+pub mod ways;
 
 use std::path::Path;
 use std::sync::Arc;
