@@ -7,13 +7,17 @@
 use std::ops::Range;
 
 use anepipe_gguf::{GgufError, Tensor};
-use half::f16;
+use half::{f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
 use crate::stages::quantize::Quantization;
 
 /// Rows that one task looks at.
 const TASK: u64 = 64;
+/// Weights that are rounded to fp16 at a time.
+const CHUNK: usize = 512;
+/// 1.5 · 2²³.
+const ROUNDER: f32 = 12_582_912.0;
 
 /// How shards store their weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,9 +80,7 @@ impl Rounding {
         if *self == Self::None {
             return;
         }
-        for weight in &mut *row {
-            *weight = half(*weight);
-        }
+        halve(row);
         let scale = match self {
             Self::None | Self::Half => return,
             Self::PerRow => scale(row.iter().fold(0.0, |max: f32, weight| max.max(weight.abs()))),
@@ -87,8 +89,13 @@ impl Rounding {
                 None => return,
             },
         };
+        for weight in &mut *row {
+            *weight /= scale;
+        }
+        halve(row);
         for weight in row {
-            *weight = half(*weight / scale).round_ties_even().clamp(-127.0, 127.0) * scale;
+            // To the nearest integer, ties to even: sums of that size have no fractional bits.
+            *weight = (weight.clamp(-127.0, 127.0) + ROUNDER - ROUNDER) * scale;
         }
     }
 }
@@ -117,6 +124,16 @@ fn max_abs(tensor: &Tensor<'_>, rows: Range<u64>) -> Result<f32, GgufError> {
         Ok(weights.iter().fold(0.0, |max: f32, weight| max.max(weight.abs())))
     });
     largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b))).map(half)
+}
+
+/// Rounds a row to fp16, many weights at a time.
+fn halve(row: &mut [f32]) {
+    let mut narrow = [f16::ZERO; CHUNK];
+    for row in row.chunks_mut(CHUNK) {
+        let narrow = &mut narrow[..row.len()];
+        narrow.convert_from_f32_slice(row);
+        narrow.convert_to_f32_slice(row);
+    }
 }
 
 /// Rounded to fp16.
