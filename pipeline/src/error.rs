@@ -65,6 +65,9 @@ pub enum StageError {
     /// A whole model could not be loaded.
     #[error(transparent)]
     Whole(#[from] crate::stages::WholeError),
+    /// The residency gate could not be run.
+    #[error(transparent)]
+    Residency(#[from] crate::stages::residency::ResidencyError),
     /// A gate looked and said no.
     #[error("the {} gate did not pass: {reason}", stage.name())]
     Gate {

@@ -171,5 +171,5 @@ fn the_python_sources_pass_their_own_tests() {
         .unwrap();
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
-    assert!(report.contains("Ran 12 tests"), "{report}");
+    assert!(report.contains("Ran 17 tests"), "{report}");
 }

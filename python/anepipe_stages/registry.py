@@ -24,4 +24,10 @@ def _graph(params: Mapping[str, Json]) -> dict[str, Json]:
     return stage.run(params)
 
 
-STAGES: dict[str, Stage] = {"environment": _environment, "graph": _graph}
+def _residency(params: Mapping[str, Json]) -> dict[str, Json]:
+    from anepipe_stages import residency
+
+    return residency.run(params)
+
+
+STAGES: dict[str, Stage] = {"environment": _environment, "graph": _graph, "residency": _residency}

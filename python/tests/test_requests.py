@@ -79,7 +79,7 @@ class Refusals(unittest.TestCase):
         """With the ones that do."""
         error = json.loads(call("paint", "{}"))["error"]
         self.assertEqual(error["type"], "LookupError")
-        self.assertIn("no stage is called 'paint'; there are: environment, graph", error["message"])
+        self.assertIn("no stage is called 'paint'; there are: environment, graph, residency", error["message"])
         self.assertIn("Traceback", error["traceback"])
 
 

@@ -3,3 +3,4 @@
 pub mod exact;
 pub mod golden;
 pub mod parity;
+pub mod residency;

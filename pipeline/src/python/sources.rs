@@ -40,6 +40,7 @@ pub(super) const SOURCES: &[Source] = embed! {
     "anepipe_stages.graph.stateful" = "anepipe_stages/graph/stateful.py",
     "anepipe_stages.graph.weights" = "anepipe_stages/graph/weights.py",
     "anepipe_stages.registry" = "anepipe_stages/registry.py",
+    "anepipe_stages.residency" = "anepipe_stages/residency.py",
 };
 
 const fn is_package(path: &str) -> bool {

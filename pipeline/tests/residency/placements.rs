@@ -1,0 +1,153 @@
+//! What was published, and the programs it was published about.
+
+use std::path::Path;
+
+use anepipe_mil::Program;
+use anepipe_mil::package::Package;
+use anepipe_mil::program::Value;
+use anepipe_pipeline::gates::residency::{Device, ResidencyReport};
+use anepipe_pipeline::python::Worker;
+use anepipe_pipeline::stages::graph::{self, GraphSpec, HeadSpec, LayersSpec, MODEL_FILE, Storage, Style};
+use serde::Deserialize;
+
+use crate::kit::{self, Decoder};
+use crate::python::phi4_mini;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Placements {
+    #[serde(rename = "placement")]
+    pub(crate) placements: Vec<Placement>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Placement {
+    /// As the tables name it.
+    pub(crate) name: String,
+    pub(crate) build: Build,
+    pub(crate) outcome: Outcome,
+    /// The outcome in the words and figures of its source.
+    pub(crate) published: String,
+    pub(crate) source: String,
+    /// Why the prediction differs. Only where it does.
+    pub(crate) miss: Option<String>,
+}
+
+/// Where the program went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// Every convolution, and every operation as far as they were counted, on the Neural Engine.
+    Resident,
+    /// Every convolution off it.
+    Off,
+    /// It did not load.
+    LoadError,
+    /// All but operations of these kinds on it.
+    Partly(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Build {
+    /// By the graph builder; what is absent is as in Phi-4-mini.
+    Layers(Layers),
+    /// By the graph builder: a slice of Phi-4-mini's head of this many rows.
+    Head { rows: u32 },
+    /// By the kit.
+    Decoder(Decoder),
+    /// By the kit.
+    HeadWithTopk { hidden: u64, rows: u64 },
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Layers {
+    layers: Option<u32>,
+    width: Option<u32>,
+    context: Option<u32>,
+    /// Whether inputs are of flexible width, 1 to `width`.
+    flexible: bool,
+    /// hidden, heads, kv_heads, head_dim, ffn
+    model: Option<[u32; 5]>,
+}
+
+impl Layers {
+    fn spec(&self) -> LayersSpec {
+        let mut spec = phi4_mini();
+        spec.layers = self.layers.unwrap_or(1);
+        spec.widths = vec![self.width.unwrap_or(4)];
+        spec.context = self.context.unwrap_or(spec.context);
+        if let Some([hidden, heads, kv_heads, head_dim, ffn]) = self.model {
+            spec = LayersSpec { hidden, heads, kv_heads, head_dim, ffn, rope_dim: head_dim, ..spec };
+        }
+        spec
+    }
+}
+
+impl Build {
+    pub(crate) fn program(&self, worker: &mut Worker, folder: &Path) -> Program {
+        match self {
+            Self::Layers(layers) => {
+                let mut program = built(worker, &GraphSpec::Layers(layers.spec()), folder);
+                if layers.flexible {
+                    for function in program.functions.values_mut() {
+                        let ranges = Value::string("1..4");
+                        function.attributes.insert("FlexibleShapeInformation".to_owned(), ranges);
+                    }
+                }
+                program
+            }
+            Self::Head { rows } => {
+                let spec = HeadSpec {
+                    style: Style::Stateful,
+                    widths: vec![4],
+                    hidden: 3072,
+                    quantization: Storage::Int8,
+                    rows: *rows,
+                };
+                built(worker, &GraphSpec::LmHead(spec), folder)
+            }
+            Self::Decoder(decoder) => decoder.program(),
+            Self::HeadWithTopk { hidden, rows } => kit::head_with_topk(*hidden, *rows),
+        }
+    }
+}
+
+/// The program of a graph, without weights.
+pub(crate) fn built(worker: &mut Worker, spec: &GraphSpec, folder: &Path) -> Program {
+    graph::run(worker, spec, folder).unwrap_or_else(|error| panic!("{error}"));
+    Package::open(folder.join(MODEL_FILE)).unwrap().model().unwrap().program
+}
+
+impl Outcome {
+    /// What a report comes to.
+    pub(crate) fn of(report: &ResidencyReport) -> Self {
+        if report.pass {
+            return Self::Resident;
+        }
+        if report.compute_ane == 0 {
+            return Self::Off;
+        }
+        let off = report.ops.iter().filter(|op| op.device != Device::Ane).map(|op| op.kind.clone());
+        let mut kinds: Vec<String> = off.collect();
+        kinds.sort();
+        kinds.dedup();
+        Self::Partly(kinds)
+    }
+
+    /// Whether `predicted` says the same. A program that does not load is off the Neural Engine as well.
+    pub(crate) fn agrees(&self, predicted: &Self) -> bool {
+        self == predicted || (*self == Self::LoadError && *predicted == Self::Off)
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Resident => "all on".to_owned(),
+            Self::Off => "all off".to_owned(),
+            Self::LoadError => "does not load".to_owned(),
+            Self::Partly(kinds) => format!("{} off", kinds.join(", ")),
+        }
+    }
+}
