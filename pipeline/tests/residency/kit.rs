@@ -61,7 +61,10 @@ impl Mil {
     }
 
     fn line(&mut self, result: &str, call: &str) {
-        self.body.push_str(&format!("{result}{call};\n"));
+        self.body.extend([
+            result, call, ";
+",
+        ]);
     }
 
     fn op(&mut self, shape: &[u64], call: &str) -> String {

@@ -31,7 +31,13 @@ fn graphs_that_must_fail_do_so_for_their_own_reason() {
     let shows = [
         ("head with top-k", kit::head_with_topk(3072, 50016), "head-topk-cast", 2, "topk in an LM head"),
         ("int4 per block", int4.program(), "int4-per-block", usize::MAX, "the weight of conv"),
-        ("33 layers", built(&mut worker, &many, folder.path()), "op-count", usize::MAX, "operations"),
+        (
+            "33 layers",
+            built(&mut worker, &many, folder.path()),
+            "op-count",
+            usize::MAX,
+            "4094 in one function",
+        ),
         ("S = 270", built(&mut worker, &uneven, folder.path()), "state-dims", usize::MAX, "270 in k_state_0"),
     ];
     let mut text = String::new();

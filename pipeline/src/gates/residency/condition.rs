@@ -21,11 +21,15 @@ pub enum Condition {
     BytesUnder {
         /// The least.
         bytes: u64,
+        /// Fewer still are another rule's business.
+        from: Option<u64>,
     },
     /// The function has more operations that compute.
     OpsOver {
         /// The most.
         ops: usize,
+        /// More still are another rule's business.
+        to: Option<usize>,
     },
     /// A state's height or width (its last two extents) is no multiple.
     StateDimsNotMultipleOf {
@@ -64,6 +68,10 @@ pub enum Condition {
         form: WeightForm,
         /// Only in functions with states (or without); absent for both.
         states: Option<bool>,
+        /// Only in functions of at least so many convolutions.
+        convs_from: Option<usize>,
+        /// Only in functions of at most so many convolutions.
+        convs_to: Option<usize>,
     },
     /// It takes a logarithm, an inverse or an inverse root without saying its epsilon.
     EpsilonMissing,
@@ -123,12 +131,12 @@ impl Condition {
             Self::BytesOver { bytes } => {
                 (view.bytes > *bytes).then(|| format!("{} of weights", megabytes(view.bytes)))
             }
-            Self::BytesUnder { bytes } => {
-                (view.bytes < *bytes).then(|| format!("{} of weights", megabytes(view.bytes)))
-            }
-            Self::OpsOver { ops } => {
-                (view.ops.len() > *ops).then(|| format!("{} operations", view.ops.len()))
-            }
+            Self::BytesUnder { bytes, from } => (from.unwrap_or(0)..*bytes)
+                .contains(&view.bytes)
+                .then(|| format!("{} of weights", megabytes(view.bytes))),
+            Self::OpsOver { ops, to } => (ops.saturating_add(1)..=to.unwrap_or(usize::MAX))
+                .contains(&view.ops.len())
+                .then(|| format!("{} in one function", view.ops.len())),
             Self::StateDimsNotMultipleOf { multiple } => uneven_state(view, (*multiple).max(1)),
             Self::FlexibleShapes => view.flexible_inputs().first().map(|name| format!("the shape of {name}")),
             _ => None,
@@ -159,10 +167,12 @@ impl Condition {
                 .filter_map(dtype)
                 .find(|found| !dtypes.iter().any(|name| name == found.name()))
                 .map(|found| format!("{} of {}", op.kind, found.name())),
-            Self::Weight { form, states } => {
-                let stateful = view.states().next().is_some();
-                (states.is_none_or(|wanted| wanted == stateful) && weight_form(view, op.op) == Some(*form))
-                    .then(|| format!("the weight of {} {}", op.kind, op.name))
+            Self::Weight { form, states, convs_from, convs_to } => {
+                let convs = view.ops.iter().filter(|op| op.kind == "conv").count();
+                (states.is_none_or(|wanted| wanted == view.states().next().is_some())
+                    && (convs_from.unwrap_or(0)..=convs_to.unwrap_or(usize::MAX)).contains(&convs)
+                    && weight_form(view, op.op) == Some(*form))
+                .then(|| format!("the weight of {} {}", op.kind, op.name))
             }
             Self::EpsilonMissing => (takes_epsilon(op.kind) && !op.op.inputs.contains_key("epsilon"))
                 .then(|| format!("{} without epsilon", op.kind)),

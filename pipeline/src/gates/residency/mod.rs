@@ -14,10 +14,14 @@
 
 mod condition;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod predict;
 mod record;
 mod render;
 mod report;
+#[cfg(test)]
+mod rule_tests;
 mod rules;
 mod target;
 #[cfg(test)]
@@ -35,10 +39,7 @@ pub use rules::{Confidence, Kind, KnownConflict, OsRange, Rule, Rules, Scope, ru
 pub use target::{Chip, Os, Target, UnknownTarget};
 
 /// Predicts where `subject` runs on `target`. Looks at the program alone: no device, no weights.
-///
-/// # Errors
-///
-/// The program's own file of rules cannot be read, which is a bug that a test would have found.
+/// Fails only if this program's own rules cannot be read.
 pub fn predict(subject: &Subject<'_>, target: Target) -> Result<ResidencyReport, &'static str> {
     Ok(predict::predict(rules()?, subject, target))
 }

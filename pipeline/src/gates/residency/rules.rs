@@ -179,6 +179,53 @@ mod tests {
         assert!(rule("").holds_for(Target::default()));
     }
 
+    /// The table of docs/residency.md.
+    fn table(rules: &Rules) -> String {
+        let mut table =
+            "| rule | decides | holds for | why | source (confidence) |\n|---|---|---|---|---|\n".to_owned();
+        for rule in &rules.rules {
+            let chips = rule.chips.as_ref().map_or("all chips".to_owned(), |chips| {
+                chips.iter().map(Chip::to_string).collect::<Vec<_>>().join(" ")
+            });
+            let os = match (rule.os.from, rule.os.to) {
+                (Some(from), None) => format!(", macOS {from} and later"),
+                (None, Some(to)) => format!(", macOS {to} and before"),
+                _ => String::new(),
+            };
+            let decides = match (rule.kind, rule.scope) {
+                (Kind::Warning, _) => "no",
+                (Kind::Hard, Scope::Program) => "the program",
+                (Kind::Hard, Scope::Op) => "the operation",
+            };
+            let Rule { id, reason, source, confidence, .. } = rule;
+            let line = format!("| `{id}` | {decides} | {chips}{os} | {reason} | {source} ({confidence}) |\n");
+            table.push_str(&line);
+        }
+        table
+    }
+
+    #[test]
+    fn the_book_has_every_rule_and_every_contradiction() {
+        let book = include_str!("../../../../docs/residency.md");
+        let rules = rules().expect("rules");
+        let table = table(rules);
+        assert!(book.contains(&table), "docs/residency.md must have this table:\n{table}");
+        let mut conflicts =
+            "| about | the verdict follows | against | because |\n|---|---|---|---|\n".to_owned();
+        for KnownConflict { id, sides, decides, why, .. } in &rules.conflicts {
+            let side = |side: &Side| format!("{} ({})", side.says, side.source);
+            let others: Vec<String> = sides
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| index != decides)
+                .map(|(_, s)| side(s))
+                .collect();
+            let line = format!("| `{id}` | {} | {} | {why} |\n", side(&sides[*decides]), others.join("; "));
+            conflicts.push_str(&line);
+        }
+        assert!(book.contains(&conflicts), "docs/residency.md must have this table:\n{conflicts}");
+    }
+
     #[test]
     fn a_misspelt_rule_is_refused() {
         for text in ["is = 'bytes-over', byte = 1", "is = 'bytes-above', bytes = 1", "is = 'rank-over'"] {
