@@ -147,7 +147,7 @@ impl Condition {
     pub(super) fn of_op(&self, view: &View<'_>, op: &OpView<'_>) -> Option<String> {
         match self {
             Self::KindIn { kinds, head } => (matches_kind(kinds, op.kind)
-                && head.is_none_or(|wanted| wanted == view.is_head()))
+                && head.is_none_or(|wanted| wanted == view.is_head))
             .then(|| format!("{}{}", op.kind, if *head == Some(true) { " in an LM head" } else { "" })),
             Self::ExtentOver { axes, extent } => axes.iter().find_map(|&axis| {
                 let found = largest(view, op, axis).filter(|found| found > extent)?;
@@ -167,13 +167,11 @@ impl Condition {
                 .filter_map(dtype)
                 .find(|found| !dtypes.iter().any(|name| name == found.name()))
                 .map(|found| format!("{} of {}", op.kind, found.name())),
-            Self::Weight { form, states, convs_from, convs_to } => {
-                let convs = view.ops.iter().filter(|op| op.kind == "conv").count();
-                (states.is_none_or(|wanted| wanted == view.states().next().is_some())
-                    && (convs_from.unwrap_or(0)..=convs_to.unwrap_or(usize::MAX)).contains(&convs)
-                    && weight_form(view, op.op) == Some(*form))
-                .then(|| format!("the weight of {} {}", op.kind, op.name))
-            }
+            Self::Weight { form, states, convs_from, convs_to } => (states
+                .is_none_or(|wanted| wanted == view.states().next().is_some())
+                && (convs_from.unwrap_or(0)..=convs_to.unwrap_or(usize::MAX)).contains(&view.convs)
+                && weight_form(view, op.op) == Some(*form))
+            .then(|| format!("the weight of {} {}", op.kind, op.name)),
             Self::EpsilonMissing => (takes_epsilon(op.kind) && !op.op.inputs.contains_key("epsilon"))
                 .then(|| format!("{} without epsilon", op.kind)),
             Self::EpsilonTooSmall => epsilon(view, op)

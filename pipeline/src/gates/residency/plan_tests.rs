@@ -23,6 +23,7 @@ fn plan(json: &str) -> Result<ComputePlan, PlanError> {
 #[test]
 fn a_compute_plan_becomes_a_measured_report() {
     let report = plan(PLAN).unwrap().report("lm_head 0..50016");
+    insta::assert_snapshot!("measured", report.to_string());
     assert_eq!(report.source, Source::Measured);
     assert_eq!((report.target.chip.as_str(), report.target.os.as_str()), ("Apple M4 Max", "26.1 (25B78)"));
     // Constants and a state without a processor do not count; a convolution without one does.

@@ -17,6 +17,10 @@ pub(super) struct View<'a> {
     pub(super) bytes: u64,
     /// Operations that compute, nested blocks included, in order.
     pub(super) ops: Vec<OpView<'a>>,
+    /// How many of them are convolutions.
+    pub(super) convs: usize,
+    /// Whether this is a slice of an LM head: convolutions, no attention and no states.
+    pub(super) is_head: bool,
     function: &'a Function,
     types: HashMap<&'a str, &'a ValueType>,
     constants: HashMap<&'a str, &'a Value>,
@@ -57,6 +61,8 @@ impl<'a> View<'a> {
             name,
             bytes,
             ops: Vec::new(),
+            convs: 0,
+            is_head: false,
             function,
             types: HashMap::new(),
             constants: HashMap::new(),
@@ -64,6 +70,9 @@ impl<'a> View<'a> {
         };
         view.define(&function.inputs);
         view.read(&function.block);
+        view.convs = view.ops.iter().filter(|op| op.kind == "conv").count();
+        let attends = |op: &OpView<'_>| matches!(op.kind, "softmax" | "scaled_dot_product_attention");
+        view.is_head = view.convs > 0 && view.states().next().is_none() && !view.ops.iter().any(attends);
         view
     }
 
@@ -108,13 +117,6 @@ impl<'a> View<'a> {
             names.push("an input");
         }
         names
-    }
-
-    /// Whether this is a slice of an LM head: convolutions, no attention and no states.
-    pub(super) fn is_head(&self) -> bool {
-        self.states().next().is_none()
-            && self.ops.iter().any(|op| op.kind == "conv")
-            && !self.ops.iter().any(|op| matches!(op.kind, "softmax" | "scaled_dot_product_attention"))
     }
 
     /// The type of an argument.
