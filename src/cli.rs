@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
+use anepipe_pipeline::gates::residency::{Chip, Os};
 use anepipe_pipeline::stages::quantize::Quantization;
+use anepipe_pipeline::stages::residency::Require;
 use anepipe_pipeline::topology::{LayerRange, Topology};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -116,6 +118,19 @@ pub(crate) struct Target {
     /// How weights are stored [default: int8]
     #[arg(long, value_name = "int8|int8-per-tensor|f16")]
     pub(crate) quantize: Option<Quantization>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// The machine that residency is predicted for.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Machine {
+    /// Chip that residency is predicted for, m1 to m5 or a14 to a18 [default: target.chip of the project file, else m4]
+    #[arg(long, value_name = "CHIP")]
+    pub(crate) chip: Option<Chip>,
+    /// Its macOS, 15, 26 or 27 [default: target.os of the project file, else 26]
+    #[arg(long, value_name = "N")]
+    pub(crate) os: Option<Os>,
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +175,8 @@ pub(crate) enum KeepGoing {
 pub(crate) enum Gate {
     /// Does each position compute the same whatever else is in the pass and in the cache?
     Parity(GateParity),
+    /// Will every operation run on the Neural Engine? Predicted here, measured on a Mac
+    Residency(GateResidency),
     /// Does speculative decoding give the tokens of plain decoding?
     Exact(GateExact),
     /// Do the shards say what an independent forward of the model file says?
@@ -171,6 +188,18 @@ pub(crate) struct GateParity {
     /// The bundle [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GateResidency {
+    /// The bundle [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// What will do: any report that passes, or only one that a device measured
+    #[arg(long, value_name = "any|measured", default_value_t = Require::Any)]
+    pub(crate) require: Require,
 }
 
 #[derive(Debug, Args)]

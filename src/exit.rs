@@ -11,6 +11,7 @@ use anepipe_pipeline::gates::golden::{GoldenError, ReferenceError};
 use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
+use anepipe_pipeline::stages::residency::ResidencyError;
 use anepipe_runtime::decode::DecodeError;
 use anepipe_runtime::draft::TableError;
 use anepipe_runtime::session::SessionError;
@@ -25,6 +26,7 @@ pub(crate) enum Exit {
     BadInput = 10,
     Unsupported = 11,
     Parity = 20,
+    Residency = 21,
     Golden = 22,
     Exact = 23,
     Python = 30,
@@ -120,6 +122,7 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         StageError::Exact(ExactError::Session(error)) => exit_of_session(error),
         StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
         StageError::Exact(ExactError::NoPrompts) => Exit::Usage,
+        StageError::Residency(error) => exit_of_residency(error),
         StageError::Golden(GoldenError::Reference(ReferenceError::Architecture { .. })) => Exit::Unsupported,
         StageError::Golden(_) => Exit::BadInput,
         StageError::Whole(WholeError::Model(error)) => exit_of_session(error),
@@ -137,9 +140,19 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
 fn exit_of_gate(stage: Stage) -> Exit {
     match stage {
         Stage::Parity => Exit::Parity,
+        Stage::Residency => Exit::Residency,
         Stage::Golden => Exit::Golden,
         Stage::Exact => Exit::Exact,
         _ => Exit::Bug,
+    }
+}
+
+pub(crate) fn exit_of_residency(error: &ResidencyError) -> Exit {
+    match error {
+        ResidencyError::NotMeasured { .. } => Exit::Residency,
+        ResidencyError::NoComputePlan { .. } | ResidencyError::Python(_) => Exit::Python,
+        ResidencyError::Model { .. } | ResidencyError::Io(_) | ResidencyError::Plan(_) => Exit::BadInput,
+        ResidencyError::Rules(_) => Exit::Bug,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Action<'a> {
     pub inputs: BTreeMap<String, Input>,
     /// Gates that must have passed before it starts; not part of the key.
     pub gates: Vec<ActionId>,
+    /// Of a gate: whether a no stops what waits for it even if its report says that it is only predicted. A measured no always does.
+    pub predictions_decide: bool,
     /// The work.
     pub run: Run<'a>,
 }

@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use crate::gates::golden::{GoldenOverrides, GoldenThresholds};
 use crate::gates::parity::ParityThresholds;
+use crate::gates::residency;
 use crate::stages::quantize::Quantization;
+use crate::stages::residency::Require;
 
 /// A project file. Every part is optional; unknown keys are errors, because a misspelt threshold must not be silence.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -16,6 +18,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// `[build]`
     pub build: BuildConfig,
+    /// `[target]`: the machine that residency is predicted for.
+    pub target: residency::Target,
     /// `[gates]`
     pub gates: GatesConfig,
     /// `[python]`
@@ -58,10 +62,20 @@ pub struct GatesConfig {
     pub token_ids: Option<Vec<u32>>,
     /// `[gates.parity]`: thresholds.
     pub parity: ParityThresholds,
+    /// `[gates.residency]`
+    pub residency: ResidencyConfig,
     /// `[gates.golden]`
     pub golden: GoldenConfig,
     /// `[gates.exact]`
     pub exact: ExactConfig,
+}
+
+/// `[gates.residency]`: what stops a ship.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResidencyConfig {
+    /// `report`, `any` or `measured`.
+    pub require: Option<Require>,
 }
 
 /// `[gates.golden]`: what is read, and limits for each way of storing weights.
@@ -172,7 +186,8 @@ mod tests {
         let config = read(
             "[model]\npath = 'm.gguf'\n[build]\nlayers = '0..2'\ntopology = '1+1'\nblock = 4\ncontext = 256\n\
              quantize = 'int8-per-tensor'\nout = 'out'\n[gates]\ntoken_ids = [1, 2]\n[gates.golden]\ntokens = 64\n\
-             int8 = { kl_mean = 0.25 }\n[gates.exact]\nprompts = 'p.jsonl'\nlimit = 3\nmax_new = 7\n[python]\nvenv = '.venv'\n",
+             int8 = { kl_mean = 0.25 }\n[gates.exact]\nprompts = 'p.jsonl'\nlimit = 3\nmax_new = 7\n[python]\nvenv = '.venv'\n\
+             [target]\nchip = 'm2'\nos = 15\n[gates.residency]\nrequire = 'any'\n",
         )
         .expect("a valid file");
         assert!(config.model.path.expect("a path").ends_with("m.gguf"));
@@ -180,6 +195,8 @@ mod tests {
         assert_eq!(config.gates.token_ids, Some(vec![1, 2]));
         assert_eq!(config.gates.golden.tokens, Some(64));
         assert_eq!(config.gates.golden.thresholds().int8.kl_mean, Some(0.25));
+        assert_eq!(config.target.to_string(), "m2, macOS 15");
+        assert_eq!(config.gates.residency.require, Some(Require::Any));
         let ExactConfig { prompts, limit, max_new } = config.gates.exact;
         assert!(prompts.expect("a path").ends_with("p.jsonl"));
         assert_eq!((limit, max_new), (Some(3), Some(7)));

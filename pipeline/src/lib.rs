@@ -13,4 +13,5 @@ pub mod stage;
 pub mod stages;
 pub mod tensors;
 pub mod topology;
+pub mod verdict;
 mod whole;

@@ -10,6 +10,7 @@ use anepipe_artifacts::{ActionRecord, Artifact, Digest, Key, KeyManifest, Reason
 use crate::action::{Action, ActionGraph, Input, Job};
 use crate::error::StageError;
 use crate::event::{ActionId, Event, Events, Outcome};
+use crate::verdict::Verdict;
 
 /// What to do with the rest of the graph after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -266,6 +267,9 @@ impl Scheduler<'_, '_> {
         }
         match self.verdict(&outputs) {
             Ok(Verdict { pass: true, .. }) => Ended { outcome, outputs, error: None },
+            Ok(verdict) if verdict.is_prediction() && !action.predictions_decide => {
+                Ended { outcome, outputs, error: None }
+            }
             Ok(Verdict { reason, .. }) => {
                 let reason = reason.unwrap_or_else(|| "its report says that it did not pass".to_owned());
                 failed(outputs, StageError::Gate { stage: action.label.stage, reason })
@@ -278,7 +282,7 @@ impl Scheduler<'_, '_> {
         let report =
             outputs.get("report").ok_or_else(|| StageError::Internal("a gate gave no report".to_owned()))?;
         let bytes = self.store.read(report)?;
-        serde_json::from_slice(&bytes)
+        Verdict::of(&bytes)
             .map_err(|error| StageError::Internal(format!("a gate's report is unreadable: {error}")))
     }
 
@@ -293,13 +297,6 @@ impl Scheduler<'_, '_> {
         let key = key.map(|key| key.to_string());
         self.events.emit(Event::Finished { action, outcome, key, seconds, error });
     }
-}
-
-/// What every gate's report says besides its figures.
-#[derive(serde::Deserialize)]
-struct Verdict {
-    pass: bool,
-    reason: Option<String>,
 }
 
 fn failed(outputs: BTreeMap<String, Artifact>, error: StageError) -> Ended {
@@ -348,6 +345,7 @@ mod tests {
             environment: Map::new(),
             inputs: needs.iter().map(input).collect(),
             gates: gates.to_vec(),
+            predictions_decide: false,
             run: Box::new(move |job| {
                 runs.fetch_add(1, Ordering::SeqCst);
                 let text = text.map_err(|why| StageError::Usage(why.to_owned()))?;

@@ -20,6 +20,8 @@ pub enum Stage {
     Compile,
     /// A compiled shard → proof that it computes each token on its own.
     Parity,
+    /// A compiled shard → where its operations run, measured or predicted.
+    Residency,
     /// A whole model → proof that it says what an independent forward of the model file says.
     Golden,
     /// A whole model → proof that drafts change no token.
@@ -39,6 +41,7 @@ impl Stage {
             Self::Convert => "convert",
             Self::Compile => "compile",
             Self::Parity => "parity",
+            Self::Residency => "residency",
             Self::Golden => "golden",
             Self::Exact => "exact",
             Self::Ship => "ship",
@@ -56,6 +59,7 @@ impl Stage {
             | Self::Convert
             | Self::Compile
             | Self::Parity
+            | Self::Residency
             | Self::Golden
             | Self::Exact
             | Self::Ship => 1,
@@ -64,7 +68,7 @@ impl Stage {
 
     /// Whether the stage judges: its `report` output says `"pass": false` when what it looked at must not ship.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::Parity | Self::Golden | Self::Exact)
+        matches!(self, Self::Parity | Self::Residency | Self::Golden | Self::Exact)
     }
 }
 

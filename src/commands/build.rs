@@ -8,15 +8,18 @@ use std::time::Instant;
 use anepipe_artifacts::Store;
 use anepipe_pipeline::build::{
     self, BUILD_MAX_NEW, BUILD_PROMPTS, BuildOptions, Built, DEFAULT_BLOCK, DEFAULT_CONTEXT, ExactOptions,
-    GoldenOptions, Model, Workers,
+    GoldenOptions, Model, ResidencyOptions, Workers,
 };
 use anepipe_pipeline::config::{Config, ExactConfig};
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::event::{Events, Outcome, Sink, Timed};
 use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
+use anepipe_pipeline::gates::residency;
 use anepipe_pipeline::python::{Lookup, PythonEnvironment};
 use anepipe_pipeline::scheduler::{KeepGoing, Options};
+use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::golden::{DEFAULT_TOKENS, read_text};
+use anepipe_pipeline::verdict::Verdict;
 use serde::Serialize;
 
 use crate::cli::{self, Global, Target};
@@ -36,6 +39,16 @@ struct Summary {
     seconds: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Failure>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+/// A prediction that says no and stops nothing.
+#[derive(Serialize)]
+struct Warning {
+    stage: &'static str,
+    subject: String,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -111,7 +124,11 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
         bundle: built.bundle.as_ref().map(|_| out.to_owned()),
         seconds: began.elapsed().as_secs_f64(),
         failures,
+        warnings: warnings(built, store)?,
     };
+    for Warning { stage, subject, reason } in &summary.warnings {
+        message(&format!("warning: {stage} {subject}: {reason}"));
+    }
     for Failure { stage, subject, error, report } in &summary.failures {
         let report =
             report.as_ref().map(|path| format!("; every figure: {}", path.display())).unwrap_or_default();
@@ -119,6 +136,22 @@ fn report(built: &Built, store: &Store, out: &Path, began: Instant, output: Outp
     }
     output.result(&summary, || words(&summary))?;
     Ok(exit)
+}
+
+/// What is expected to go wrong elsewhere, and was let pass here.
+fn warnings(built: &Built, store: &Store) -> anyhow::Result<Vec<Warning>> {
+    let mut warnings = Vec::new();
+    for (label, ended) in &built.actions {
+        let Some(report) = ended.outputs.get("report").filter(|_| label.stage == Stage::Residency) else {
+            continue;
+        };
+        let Verdict { pass, reason, .. } = Verdict::of(&store.read(report)?)?;
+        if !pass && ended.error.is_none() {
+            let (stage, subject) = (label.stage.name(), label.subject.clone());
+            warnings.push(Warning { stage, subject, reason: reason.unwrap_or_default() });
+        }
+    }
+    Ok(warnings)
 }
 
 /// A stage's failure, and what to do where the stage itself cannot know.
@@ -188,11 +221,21 @@ pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildO
         // The project file's tokens belong to the project file's model.
         token_ids: if target.model.is_none() { config.gates.token_ids.clone() } else { None },
         parity: config.gates.parity,
+        residency: ResidencyOptions {
+            target: machine(target.machine, config),
+            require: config.gates.residency.require.unwrap_or_default(),
+        },
         golden: golden(config)?,
         exact: exact(config)?,
         fault: super::fault::from_environment()?,
         ..defaults
     })
+}
+
+/// The machine that residency is predicted for.
+pub(crate) fn machine(asked: cli::Machine, config: &Config) -> residency::Target {
+    let residency::Target { chip, os } = config.target;
+    residency::Target { chip: asked.chip.unwrap_or(chip), os: asked.os.unwrap_or(os) }
 }
 
 fn golden(config: &Config) -> Result<GoldenOptions, StageError> {

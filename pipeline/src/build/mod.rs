@@ -15,7 +15,7 @@ use anepipe_runtime::bundle::{MANIFEST_FILE, read_manifest};
 pub use self::model::Model;
 pub use self::options::{
     BUILD_MAX_NEW, BUILD_PROMPTS, BuildOptions, DEFAULT_BLOCK, DEFAULT_CONTEXT, ExactOptions, Fault,
-    GoldenOptions,
+    GoldenOptions, ResidencyOptions,
 };
 pub use self::plan::{Plan, plan, rope_of};
 pub use self::preview::{Fate, Preview, preview};

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use crate::gates::exact::{Prompt, default_prompts};
 use crate::gates::golden::{DEFAULT_TEXT, DEFAULT_TOKENS, GoldenThresholds, TextSource};
 use crate::gates::parity::ParityThresholds;
+use crate::gates::residency::Target;
 use crate::stages::quantize::Quantization;
+use crate::stages::residency::Require;
 use crate::topology::{LayerRange, Topology};
 
 /// What to build. Defaults are those of the command line.
@@ -29,12 +31,23 @@ pub struct BuildOptions {
     pub token_ids: Option<Vec<u32>>,
     /// What the parity gate demands.
     pub parity: ParityThresholds,
+    /// What the residency gate asks about and demands.
+    pub residency: ResidencyOptions,
     /// What the golden gate reads and demands; only a build of the whole model has one.
     pub golden: GoldenOptions,
     /// What the exactness gate decodes; only a build of the whole model has one.
     pub exact: ExactOptions,
     /// A deliberate fault that the gates must catch. Nothing but tests sets it.
     pub fault: Option<Fault>,
+}
+
+/// What the residency gate asks about and demands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResidencyOptions {
+    /// The machine that predictions are about.
+    pub target: Target,
+    /// What stops a ship.
+    pub require: Require,
 }
 
 /// What the golden gate reads and demands.
@@ -97,6 +110,7 @@ impl BuildOptions {
             quantization: Quantization::Int8,
             token_ids: None,
             parity: ParityThresholds::default(),
+            residency: ResidencyOptions::default(),
             golden: GoldenOptions::default(),
             exact: ExactOptions { prompts: default_prompts(), max_new: BUILD_MAX_NEW },
             fault: None,

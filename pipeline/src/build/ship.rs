@@ -18,6 +18,7 @@ use crate::event::ActionId;
 use crate::stage::Stage;
 use crate::stages::graph::Style;
 use crate::stages::quantize::Quantization;
+use crate::verdict::Verdict;
 
 /// The bundle's name for the rows that the gates feed.
 const TOKEN_EMBEDDINGS: &str = "token_embeddings.safetensors";
@@ -158,19 +159,6 @@ pub(super) struct Facts {
     pub(super) versions: BTreeMap<String, String>,
 }
 
-/// What a gate's report says of itself.
-#[derive(serde::Deserialize)]
-struct Verdict {
-    pass: bool,
-    /// `measured` or `predicted`; a report that does not say is of what was run.
-    #[serde(default = "measured")]
-    source: String,
-}
-
-fn measured() -> String {
-    "measured".to_owned()
-}
-
 /// Assembles the bundle from the job's inputs, which are those of `cargo`.
 pub(super) fn run(job: &mut Job<'_>, cargo: &Cargo, facts: &Facts) -> Result<(), StageError> {
     let unreadable = |error: serde_json::Error| {
@@ -190,8 +178,7 @@ pub(super) fn run(job: &mut Job<'_>, cargo: &Cargo, facts: &Facts) -> Result<(),
     for gate in &cargo.gates {
         let report = format!("reports/{}.json", gate.stem());
         let stored = job.artifact(&gate.input())?;
-        let Verdict { pass, source } =
-            serde_json::from_slice(&job.store().read(&stored)?).map_err(unreadable)?;
+        let Verdict { pass, source, .. } = Verdict::of(&job.store().read(&stored)?).map_err(unreadable)?;
         insert_blob(&mut tree, &report, stored)?;
         let shard = gate.shard.as_deref().map(shard_path);
         gates.push(GateEntry { kind: gate.stage.name().to_owned(), shard, report, pass, source });

@@ -109,8 +109,10 @@ pub fn program_digest(model: &Path) -> Result<String, std::io::Error> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Require {
-    /// Either will do.
+    /// Nothing: a prediction is reported and stops nothing. A measured no stops a ship all the same.
     #[default]
+    Report,
+    /// Pass, by prediction or by measurement.
     Any,
     /// Only a device's compute plan.
     Measured,
@@ -129,6 +131,7 @@ impl Require {
 impl std::fmt::Display for Require {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
+            Self::Report => "report",
             Self::Any => "any",
             Self::Measured => "measured",
         })
@@ -140,6 +143,7 @@ impl std::str::FromStr for Require {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            "report" => Ok(Self::Report),
             "any" => Ok(Self::Any),
             "measured" => Ok(Self::Measured),
             other => Err(UnknownRequirement(other.to_owned())),

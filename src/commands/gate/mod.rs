@@ -3,6 +3,7 @@
 mod exact;
 mod golden;
 mod parity;
+mod residency;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use crate::output::Output;
 pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Result<Exit> {
     match gate {
         Gate::Parity(arguments) => parity::run(global, arguments, output),
+        Gate::Residency(arguments) => residency::run(global, arguments, output),
         Gate::Exact(arguments) => exact::run(global, arguments, output),
         Gate::Golden(arguments) => golden::run(global, arguments, output),
     }

@@ -45,6 +45,7 @@ impl Planner<'_> {
             environment: Map::new(),
             inputs: cargo.inputs(),
             gates: cargo.gates.iter().map(|gate| gate.action).collect(),
+            predictions_decide: false,
             run: Box::new(move |job| ship::run(job, &cargo, &facts)),
         }))
     }

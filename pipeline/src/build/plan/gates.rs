@@ -3,13 +3,17 @@
 use anepipe_runtime::bundle::manifest::Role;
 use anepipe_runtime::device::Device as _;
 use anepipe_runtime::portable::PortableDevice;
-use serde_json::json;
+use serde_json::{Map, json};
 
-use super::{Inputs, Planner, output, rope_of};
+use super::{Inputs, Planner, json_of, object, output, rope_of};
+use crate::action::Action;
+use crate::build::options::ResidencyOptions;
 use crate::build::ship::{Gate, Shard};
-use crate::event::ActionId;
+use crate::error::StageError;
+use crate::event::{ActionId, Label};
 use crate::stage::Stage;
 use crate::stages::parity::{self, ParityTask};
+use crate::stages::residency::{self, Require, ResidencyTask};
 
 impl Planner<'_> {
     /// Holds every width and slot of a shard to what each token gives alone.
@@ -37,5 +41,27 @@ impl Planner<'_> {
             job.output_json("report", &report)
         });
         self.gates.push(Gate { stage: Stage::Parity, shard: Some(shard.stem()), action });
+    }
+
+    /// Says where a shard's operations run: predicted, since a build compiles for any machine.
+    pub(super) fn residency(&mut self, shard: &Shard) -> Result<(), StageError> {
+        let ResidencyOptions { target, require } = self.options.residency;
+        let task = ResidencyTask { name: shard.subject(), target };
+        let inputs = Inputs::from([("modelc".to_owned(), output(shard.compiled, "modelc"))]);
+        let action = self.graph.add(Action {
+            label: Label { stage: Stage::Residency, subject: shard.subject() },
+            parameters: object(json_of(&json!({"task": task, "require": require}))?),
+            environment: Map::new(),
+            inputs,
+            gates: Vec::new(),
+            predictions_decide: require != Require::Report,
+            run: Box::new(move |job| {
+                let report = residency::run(&job.input_dir("modelc", "shard.mlmodelc")?, &task)?;
+                require.check(&report)?;
+                job.output_json("report", &report)
+            }),
+        });
+        self.gates.push(Gate { stage: Stage::Residency, shard: Some(shard.stem()), action });
+        Ok(())
     }
 }

@@ -93,6 +93,7 @@ pub fn plan<'a>(
         shipped.push(planner.head_shard(rows, weights)?);
     }
     for shard in &shipped {
+        planner.residency(shard)?;
         planner.parity(shard, token_embeddings);
     }
     if let Some(whole) = whole {
@@ -195,6 +196,7 @@ impl<'a> Planner<'a> {
             environment: Map::new(),
             inputs,
             gates: Vec::new(),
+            predictions_decide: false,
             run: Box::new(run),
         })
     }

@@ -92,6 +92,7 @@ impl<'a> Planner<'a> {
             environment: Map::new(),
             inputs,
             gates: self.gates.iter().filter(|gate| gate.shard.is_some()).map(|gate| gate.action).collect(),
+            predictions_decide: false,
             run,
         });
         self.gates.push(Gate { stage, shard: None, action });

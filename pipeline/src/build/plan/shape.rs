@@ -60,6 +60,7 @@ impl Planner<'_> {
             environment: object(json_of(workers.fingerprint())?),
             inputs: Inputs::new(),
             gates: Vec::new(),
+            predictions_decide: false,
             run: Box::new(move |job| {
                 let report = workers.with(|worker| graph::run(worker, &spec, job.scratch()))??;
                 job.output("model", &job.scratch().join(graph::MODEL_FILE))?;
