@@ -268,16 +268,16 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "FILE")]
     pub(crate) draft_table: Option<PathBuf>,
     /// 0 takes the likeliest token; above, tokens are drawn
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Draw from this many likeliest tokens; 0 is no limit
     #[arg(long, value_name = "K", default_value_t = 40)]
     pub(crate) top_k: usize,
     /// Draw from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
     pub(crate) top_p: f64,
     /// Draw from tokens at least this likely, as a share of the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true)]
     pub(crate) min_p: f64,
     /// Equal seeds draw equal texts, with drafts and without
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod build;
+mod decode;
 mod determinism;
 mod gates;
 mod harness;
