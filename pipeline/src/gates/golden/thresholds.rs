@@ -56,8 +56,8 @@ pub struct GoldenLimits {
 }
 
 impl GoldenLimits {
-    /// What fp16 activations and fp16 weights may cost on a device that sums in fp32. On the demo model, over the built-in text,
-    /// the portable device costs 7e-6 nats, and forgetting the rotary factors, the cheapest mistake, 2.4e-3.
+    /// What fp16 activations and fp16 weights may cost on a device that sums in fp32. Over the built-in text the portable device
+    /// costs the demo model 7e-6 nats and stories260K 2.8e-5; forgetting the rotary factors, the cheapest mistake, costs 2.4e-3.
     const EXACT: Self = Self {
         cosine_mean: 0.999_95,
         cosine_worst: 0.9995,
@@ -66,19 +66,20 @@ impl GoldenLimits {
         top1_agreement: 0.95,
     };
 
-    /// What int8 weights with a scale per channel may cost: 4e-4 nats there, and 2.9e-3 with that mistake.
-    const INT8: Self = Self {
-        cosine_mean: 0.9995,
-        cosine_worst: 0.99,
-        kl_mean: 1.5e-3,
-        kl_worst: 0.02,
-        top1_agreement: 0.9,
-    };
+    /// What the same weights may cost on a device that may sum in fp16. Nobody has measured it over a whole model; still less than
+    /// the cheapest mistake.
+    const DEVICE: Self =
+        Self { cosine_mean: 0.9995, cosine_worst: 0.99, kl_mean: 1e-3, kl_worst: 0.02, top1_agreement: 0.9 };
 
-    /// What int8 weights with one scale may cost: up to 4.2e-3 nats on small models. The cheapest mistake comes to 4.5e-3, so it
-    /// shows against the same rounded weights only.
+    /// What int8 weights with a scale per channel may cost: 4e-4 nats on the demo, 1.5e-3 on stories260K, whose rows are 64 long and
+    /// whose vocabulary spells most of the built-in text byte by byte (0.035 at the worst token).
+    const INT8: Self =
+        Self { cosine_mean: 0.9995, cosine_worst: 0.99, kl_mean: 5e-3, kl_worst: 0.1, top1_agreement: 0.9 };
+
+    /// What int8 weights with one scale may cost: 2.2e-3 nats on the demo, 0.028 on stories260K (0.41 at the worst token). That is
+    /// ten times the cheapest mistake, which shows against the same rounded weights only.
     const INT8_PER_TENSOR: Self =
-        Self { cosine_mean: 0.998, cosine_worst: 0.9, kl_mean: 0.01, kl_worst: 0.1, top1_agreement: 0.85 };
+        Self { cosine_mean: 0.998, cosine_worst: 0.9, kl_mean: 0.08, kl_worst: 1.2, top1_agreement: 0.75 };
 
     /// The defaults against the file's weights.
     fn against_file(quantization: Quantization) -> Self {
@@ -93,8 +94,7 @@ impl GoldenLimits {
 impl GoldenThresholds {
     /// What is demanded on `device` of shards stored as `quantization`, against `weights`.
     ///
-    /// Devices other than `portable` may sum in fp16, which nobody has measured over a whole model; against the same weights they
-    /// have the limits that their quantization has against the file.
+    /// Devices other than `portable` may sum in fp16; against the same weights they have limits of their own.
     pub fn limits(&self, weights: Weights, quantization: Quantization, device: &str) -> GoldenLimits {
         let stated = match (weights, quantization) {
             (Weights::Stored, _) => self.stored,
@@ -104,7 +104,8 @@ impl GoldenThresholds {
         };
         let default = match weights {
             Weights::Stored if device == "portable" => GoldenLimits::EXACT,
-            _ => GoldenLimits::against_file(quantization),
+            Weights::Stored => GoldenLimits::DEVICE,
+            Weights::File => GoldenLimits::against_file(quantization),
         };
         GoldenLimits {
             cosine_mean: stated.cosine_mean.unwrap_or(default.cosine_mean),
@@ -144,7 +145,7 @@ mod tests {
         let default = GoldenThresholds::default();
         let limits = |device| default.limits(Weights::Stored, Quantization::Int8, device);
         assert_eq!(limits("portable"), GoldenLimits::EXACT);
-        assert_eq!(limits("coreml"), GoldenLimits::INT8);
+        assert_eq!(limits("coreml"), GoldenLimits::DEVICE);
     }
 
     #[test]
