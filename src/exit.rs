@@ -117,15 +117,16 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         }
         StageError::Contract(error) => exit_of_class(error.exit_class()),
         StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
-        StageError::Topology(_) | StageError::Usage(_) => Exit::Usage,
-        StageError::Prompts(_) => Exit::BadInput,
-        StageError::Exact(ExactError::Session(error)) => exit_of_session(error),
+        StageError::Topology(_) | StageError::Usage(_) | StageError::Exact(ExactError::NoPrompts) => {
+            Exit::Usage
+        }
         StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
-        StageError::Exact(ExactError::NoPrompts) => Exit::Usage,
         StageError::Residency(error) => exit_of_residency(error),
         StageError::Golden(GoldenError::Reference(ReferenceError::Architecture { .. })) => Exit::Unsupported,
-        StageError::Golden(_) => Exit::BadInput,
-        StageError::Whole(WholeError::Model(error)) => exit_of_session(error),
+        StageError::Golden(_) | StageError::Prompts(_) => Exit::BadInput,
+        StageError::Exact(ExactError::Session(error)) | StageError::Whole(WholeError::Model(error)) => {
+            exit_of_session(error)
+        }
         StageError::Whole(WholeError::Tokenizer(error)) => exit_of_tokenizer(error),
         StageError::Gate { stage, .. } => exit_of_gate(*stage),
         StageError::Python(error) | StageError::Graph(GraphError::Python(error)) => match error.exit_code() {

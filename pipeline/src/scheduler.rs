@@ -50,7 +50,7 @@ pub struct Ended {
 enum Status {
     Waiting,
     Running,
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 /// The scheduler's shared state.
@@ -89,7 +89,7 @@ pub fn run(graph: &ActionGraph<'_>, store: &Store, events: &Events, options: Opt
     });
     let progress = scheduler.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     let ended = progress.status.into_iter().map(|status| match status {
-        Status::Ended(ended) => ended,
+        Status::Ended(ended) => *ended,
         Status::Waiting | Status::Running => {
             skipped("the scheduler lost track of it; this is a bug in anepipe".to_owned())
         }
@@ -127,11 +127,11 @@ impl Scheduler<'_, '_> {
                     if ended.outcome == Outcome::Failed && self.options.keep_going == KeepGoing::Never {
                         progress.stopping = true;
                     }
-                    progress.status[id.0] = Status::Ended(ended);
+                    progress.status[id.0] = Status::Ended(Box::new(ended));
                     self.changed.notify_all();
                 }
                 Next::Skip(id, why) => {
-                    progress.status[id.0] = Status::Ended(skipped(why.clone()));
+                    progress.status[id.0] = Status::Ended(Box::new(skipped(why.clone())));
                     self.finished(id, Outcome::Skipped, None, 0.0, Some(why));
                     self.changed.notify_all();
                 }

@@ -217,9 +217,10 @@ impl<'t> Shown<'t> {
 
     fn show(&mut self, text: &str) -> ControlFlow<()> {
         self.text.push_str(text);
-        match self.live && !text.is_empty() && output::part(text).is_err() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if self.live && !text.is_empty() && output::part(text).is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
 }

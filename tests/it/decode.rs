@@ -149,6 +149,9 @@ fn prompts_that_cannot_be_gone_on_from() {
     assert_eq!(std::fs::read(place.path("notes.txt")).unwrap(), b"what I must not lose");
 }
 
+/// What the message must say, and what is done to the bundle.
+type Damage<'a> = (&'a str, Box<dyn Fn() + 'a>);
+
 #[test]
 fn bundles_that_cannot_be_trusted() {
     let place = Place::new();
@@ -164,7 +167,6 @@ fn bundles_that_cannot_be_trusted() {
     let head =
         head.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().contains("lm_head"));
     let head = head.expect("a head shard").join("model.mil");
-    type Damage<'a> = (&'a str, Box<dyn Fn() + 'a>);
     let cases: [Damage<'_>; 4] = [
         ("weight.bin", Box::new(|| flip(&bundle.join("shards/layers_000_002.mlmodelc/weights/weight.bin")))),
         (

@@ -23,7 +23,7 @@ pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> any
     prompts.truncate(arguments.limit.unwrap_or(prompts.len()));
     let counter = Counter::new("prompts", prompts.len() as u64);
     let report = exact::run(&PortableDevice::new(), &parts, &prompts, arguments.max_new, |done| {
-        counter.at(done as u64)
+        counter.at(done as u64);
     })?;
     drop(counter);
     output.result(&report, || report.to_string())?;

@@ -21,7 +21,7 @@ use crate::stages::{exact, golden};
 
 impl<'a> Planner<'a> {
     /// Compares what the shards say with an independent forward of the model file.
-    pub(super) fn golden(&mut self, shards: &[Shard], whole: Whole) -> Result<(), StageError> {
+    pub(super) fn golden(&mut self, shards: &[Shard], whole: Whole) {
         let (model, layout) = (self.model, self.layout(shards));
         let options = &self.options.golden;
         let task = GoldenTask {
@@ -38,7 +38,7 @@ impl<'a> Planner<'a> {
             "quantization": task.quantization,
             "limits": limits,
         });
-        let mut inputs = self.model_inputs(shards, whole);
+        let mut inputs = model_inputs(shards, whole);
         inputs.insert("text".to_owned(), Input::External(Digest::of_bytes(task.text.0.as_bytes())));
         inputs.insert("metadata".to_owned(), Input::External(model.metadata_digest()));
         for (name, digest) in &self.digests {
@@ -56,7 +56,6 @@ impl<'a> Planner<'a> {
                 job.output_json("report", &report)
             }),
         );
-        Ok(())
     }
 
     /// Compares speculative decoding with plain decoding.
@@ -67,7 +66,7 @@ impl<'a> Planner<'a> {
         let device = PortableDevice::new();
         let parameters =
             json!({"device": device.name(), "model": layout.facts(), "max_new": options.max_new});
-        let mut inputs = self.model_inputs(shards, whole);
+        let mut inputs = model_inputs(shards, whole);
         inputs.insert("prompts".to_owned(), Input::External(Digest::of_bytes(prompts.as_bytes())));
         self.model_gate(
             Stage::Exact,
@@ -96,15 +95,6 @@ impl<'a> Planner<'a> {
             run,
         });
         self.gates.push(Gate { stage, shard: None, action });
-    }
-
-    fn model_inputs(&self, shards: &[Shard], whole: Whole) -> Inputs {
-        let mut inputs = Inputs::from([
-            ("embedding".to_owned(), output(whole.embedding, "tensors")),
-            ("tokenizer".to_owned(), output(whole.tokenizer, "tokenizer")),
-        ]);
-        inputs.extend(shards.iter().map(|shard| (input_of(&shard.stem()), output(shard.compiled, "modelc"))));
-        inputs
     }
 
     fn layout(&self, shards: &[Shard]) -> Layout {
@@ -163,6 +153,16 @@ impl Layout {
             ..self.numbers.clone()
         })
     }
+}
+
+/// What a gate on the whole model reads.
+fn model_inputs(shards: &[Shard], whole: Whole) -> Inputs {
+    let mut inputs = Inputs::from([
+        ("embedding".to_owned(), output(whole.embedding, "tensors")),
+        ("tokenizer".to_owned(), output(whole.tokenizer, "tokenizer")),
+    ]);
+    inputs.extend(shards.iter().map(|shard| (input_of(&shard.stem()), output(shard.compiled, "modelc"))));
+    inputs
 }
 
 fn input_of(stem: &str) -> String {

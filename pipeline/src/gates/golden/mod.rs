@@ -1,7 +1,7 @@
 //! The golden gate: the shards of a whole model must say what an independent forward of the model file says.
 //!
 //! Shard gates compare a shard with itself and cannot see a mistake that every run makes alike: a stack built with the wrong rotary
-//! width once passed them all and wrote nonsense. This gate runs a text through [`reference`], which shares nothing with the build but
+//! width once passed them all and wrote nonsense. This gate runs a text through [`mod@reference`], which shares nothing with the build but
 //! the decoding of stored weights, and through the shards, each position after the same tokens (teacher forcing), and compares the
 //! logits at every position.
 //!
