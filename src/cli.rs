@@ -200,6 +200,9 @@ pub(crate) struct GateResidency {
     /// What will do: any report that passes, or only one that a device measured
     #[arg(long, value_name = "any|measured", default_value_t = Require::Any)]
     pub(crate) require: Require,
+    /// On a Mac: hold predictions to the device, and write what it did to this file, for calibration
+    #[arg(long, value_name = "F.json")]
+    pub(crate) vs_predicted: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

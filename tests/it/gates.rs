@@ -108,6 +108,9 @@ fn a_prediction_says_so_and_is_no_measurement() {
     );
     let measured = gate(&["--require", "measured"]).expect_code(21);
     assert!(measured.stderr.contains("on a Mac"), "{}", measured.stderr);
+    let record = gate(&["--vs-predicted", "record.json"]).expect_code(30);
+    assert!(record.stderr.contains("run this on a Mac"), "{}", record.stderr);
+    assert!(!place.path("record.json").exists());
     let unknown = gate(&["--chip", "m9"]).expect_code(2);
     assert!(unknown.stderr.contains("m4"), "{}", unknown.stderr);
 
