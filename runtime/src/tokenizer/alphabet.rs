@@ -2,6 +2,8 @@
 //!
 //! Bytes that print stand for themselves (`!` to `~`, `¡` to `¬`, `®` to `ÿ`); the others are, in order, the characters from
 //! U+0100 on. A space is `Ġ`, a newline `Ċ`.
+//!
+//! The `tokenizers` crate keeps its table to itself and shows only which characters there are.
 
 /// How many bytes do not print: U+0100 to U+0143 stand for them.
 const HIDDEN: u32 = 68;
@@ -34,15 +36,17 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     text.chars().map(byte).collect()
 }
 
-/// The byte that `text` stands for, if it is one character of the alphabet.
-pub(super) fn decode_byte(text: &str) -> Option<u8> {
+/// The byte that `text` stands for, and its character, if it is one character of the alphabet.
+pub(super) fn decode_byte(text: &str) -> Option<(u8, char)> {
     let mut characters = text.chars();
     let first = characters.next()?;
-    if characters.next().is_none() { byte(first) } else { None }
+    if characters.next().is_none() { Some((byte(first)?, first)) } else { None }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -60,6 +64,13 @@ mod tests {
             assert_eq!(byte(character), Some(value), "{character:?}");
         }
         assert_eq!(rest, 0x100 + HIDDEN);
+    }
+
+    #[test]
+    fn the_crate_has_the_same_characters() {
+        let characters = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        let bytes: BTreeSet<u8> = characters.into_iter().filter_map(byte).collect();
+        assert_eq!(bytes.len(), 256);
     }
 
     #[test]

@@ -28,8 +28,9 @@
 //! # Ok::<(), anepipe_runtime::tokenizer::TokenizerError>(())
 //! ```
 //!
-//! The `tokenizers` crate is not used (its version 0.23 was read for this): an expression of it that gives up on a long text does
-//! so in silence, a damaged list of merges makes it panic, and it cannot order SentencePiece's merges by score.
+//! Joining is the `tokenizers` crate's. Cutting a text into words is not: the crate's expressions give up on a long text, and it
+//! then ends in silence with the words that it has (version 0.23). Nor is reading: a list of merges that names no tokens makes
+//! its builder panic, and it asks for a list also where SentencePiece has scores.
 
 mod alphabet;
 mod bpe;

@@ -35,8 +35,8 @@ fn llama() -> Value {
         ("ab", -2.0),
         ("▁a", -3.0),
         ("aa", -1.0),
-        ("</", -1.0),
-        ("s>", -1.0),
+        ("</", -4.0),
+        ("s>", -5.0),
     ];
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
@@ -174,6 +174,11 @@ fn each_fault_of_a_file_is_refused_by_its_key() {
         ("no tokenizer.ggml.scores", |m| drop(m.as_object_mut().unwrap().remove(keys::SCORES))),
         ("scores: it has 1 entries for 267", |m| m[keys::SCORES] = json!([1.0])),
         ("scores: invalid type: null", |m| m[keys::SCORES][5] = Value::Null),
+        (r#"tokens 262 and 264, "ab" and "aa", both have -1, so"#, |m| m[keys::SCORES][262] = json!(-1.0)),
+        ("pieces are too long to be joined, the longest of 20000 bytes", |m| {
+            m[keys::TOKENS][260] = "a".repeat(20_000).into();
+        }),
+        (r#"token 13, "<0x0a>", is of the kind of bytes"#, |m| m[keys::TOKENS][13] = "<0x0a>".into()),
         ("no token is the byte <0x01>", |m| m[keys::TOKEN_TYPE][4] = 1.into()),
         ("add_bos_token: a token is to be added", |m| drop(m.as_object_mut().unwrap().remove(keys::BOS))),
     ];

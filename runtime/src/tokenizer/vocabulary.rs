@@ -240,9 +240,9 @@ fn looks_like_control(text: &str) -> bool {
     text.len() > 4 && text.starts_with("<|") && text.ends_with("|>")
 }
 
-/// The byte that `<0x0A>` stands for.
+/// The byte that `<0x0A>` stands for. Each has one name: llama.cpp does not find `<0x0a>` when it spells.
 pub(super) fn byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    let hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let hex = digits.len() == 2 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'));
     u8::from_str_radix(digits, 16).ok().filter(|_| hex)
 }
