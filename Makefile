@@ -1,6 +1,7 @@
 # make demo   set everything up and build, prove and ship the demo model
 # make test   every test
 # make check  formatting and lints
+# make check-apple  type-checks what only Apple systems compile, on Debian
 # make doc    the API documentation
 # make bench  the kernels' benchmarks
 # make oracle asks llama.cpp about the demo model again (builds it first: about ten minutes)
@@ -15,7 +16,12 @@ RUFF := $(VENV)/bin/ruff
 # Tests reach graphs with known faults through this feature; a release never has it.
 TEST_FEATURES := --features fault-injection
 
-.PHONY: setup setup-dev build demo test check fmt doc bench oracle clean
+# A compiler with the sources of its library beside it, which is what checking for a target without a library takes. Debian has one;
+# that of rustup has no sources without a further download.
+APPLE_TOOLS ?= /usr/bin
+APPLE_SOURCES := /usr/lib/rustlib/src/rust/library
+
+.PHONY: setup setup-dev build demo test check check-apple fmt doc bench oracle clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -49,6 +55,16 @@ check: setup-dev
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked
 	$(RUFF) format --check python models/*.py
 	$(RUFF) check python models/*.py
+
+# Nothing is linked, so the C compiler and the archiver that a dependency asks for need not know the target.
+check-apple: setup
+	@test -x $(APPLE_TOOLS)/rustc -a -x $(APPLE_TOOLS)/cargo -a -d $(APPLE_SOURCES) \
+	  || { echo "checking for Apple takes Debian's compiler and its sources: apt-get install rustc-web cargo-web rust-web-src"; exit 1; }
+	@$(APPLE_TOOLS)/rustc --version
+	RUSTC=$(APPLE_TOOLS)/rustc RUSTC_BOOTSTRAP=1 CARGO_BUILD_WARNINGS=deny PYO3_CROSS_PYTHON_VERSION=3.12 \
+	  CC_aarch64_apple_darwin=true AR_aarch64_apple_darwin=true MACOSX_DEPLOYMENT_TARGET=15.0 \
+	  $(APPLE_TOOLS)/cargo check --package anepipe --package anepipe-runtime --locked --target-dir target/apple \
+	  -Zbuild-std=std,panic_abort -Zwarnings --target aarch64-apple-darwin
 
 fmt: setup-dev
 	cargo fmt --all

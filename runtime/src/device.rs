@@ -5,13 +5,19 @@
 //! a function: prefill fills the widest program, plain decoding runs the narrowest, verification one in between, all on one KV
 //! cache. A device that has to load functions one by one keeps what they share behind these traits.
 //!
-//! Two devices implement this: the portable executor and Core ML. Sessions and gates know only these traits.
+//! Two devices implement this: the portable executor and Core ML. Sessions and gates know only these traits; [`open`] makes the one
+//! that a command names.
+
+mod load_time;
+mod open;
 
 use std::any::Any;
 use std::path::Path;
 
 use half::f16;
 
+pub use self::load_time::{LoadTime, LoadTimes};
+pub use self::open::{DeviceKind, open};
 use crate::error::RuntimeError;
 use crate::tensor::Tensor;
 
@@ -50,6 +56,52 @@ impl Signature {
     pub fn input(&self, name: &str) -> Option<usize> {
         self.inputs.iter().position(|port| port.name == name)
     }
+
+    /// Whether a pass can be run on these tensors.
+    pub fn check(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Result<(), RuntimeError> {
+        fits("input", &self.inputs, inputs)?;
+        fits("output", &self.outputs, outputs)
+    }
+
+    /// The position of the state called `name`.
+    pub fn state(&self, name: &str) -> Result<usize, RuntimeError> {
+        self.states.iter().position(|port| port.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.states.iter().map(|port| port.name.as_str()).collect();
+            RuntimeError::Mismatch(format!("there is no state `{name}`; there are: {}", names.join(", ")))
+        })
+    }
+}
+
+impl Port {
+    /// Elements of the tensor.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether `values` are as many as a state of this shape has.
+    pub fn check_state(&self, values: &[f16]) -> Result<(), RuntimeError> {
+        let (name, wanted, given) = (&self.name, self.elements(), values.len());
+        if wanted == given {
+            return Ok(());
+        }
+        Err(RuntimeError::Mismatch(format!("state `{name}` has {wanted} elements, {given} were given")))
+    }
+}
+
+fn fits(role: &str, ports: &[Port], tensors: &[Tensor]) -> Result<(), RuntimeError> {
+    if ports.len() != tensors.len() {
+        let (wanted, given) = (ports.len(), tensors.len());
+        return Err(RuntimeError::Mismatch(format!("it has {wanted} {role}s, {given} tensors were given")));
+    }
+    match ports.iter().zip(tensors).find(|(port, tensor)| port.shape != tensor.shape()) {
+        Some((Port { name, shape }, tensor)) => {
+            let given = tensor.shape();
+            Err(RuntimeError::Mismatch(format!(
+                "{role} `{name}` has the shape {shape:?}, the tensor given {given:?}"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 /// One function of a shard.
@@ -68,6 +120,11 @@ pub trait Device: Send + Sync {
 
     /// Loads `model` (a `.mlmodelc` directory) with all its functions. Weights are mapped once.
     fn load(&self, model: &Path) -> Result<Box<dyn Shard>, RuntimeError>;
+
+    /// What loading took so far, on a device where that is worth telling: nothing, unless it says otherwise.
+    fn load_times(&self) -> Vec<LoadTime> {
+        Vec::new()
+    }
 }
 
 /// A loaded shard. Weights are shared; all that changes is in a [`State`].

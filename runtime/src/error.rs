@@ -31,6 +31,22 @@ pub enum RuntimeError {
         /// The functions there are.
         available: String,
     },
+    /// Core ML would not do what it was asked for.
+    #[error("{doing} on Core ML: {source}")]
+    CoreMl {
+        /// What was being done, and with which shard and function.
+        doing: String,
+        /// What it said, and what to do about it.
+        source: crate::coreml::Failure,
+    },
+    /// A device that does not exist, or not here.
+    #[error("opening the device `{device}`: {reason}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// Why it cannot be used, and what to do instead.
+        reason: String,
+    },
     /// A prediction was asked for with tensors or a state that do not fit the shard.
     #[error("running a shard: {0}")]
     Mismatch(String),

@@ -1,8 +1,8 @@
 //! Runs shipped bundles: devices, state, the portable executor, sessions, and decoding.
 //!
-//! From the bottom up: a [`device`] runs compiled shards, the [`portable`] one on any CPU; [`pass`] keeps book of positions and
-//! masks; a [`session`] is one conversation with a whole model; [`draft`] guesses at tokens, and [`decode`] verifies the guesses
-//! and chooses tokens, the same with and without them.
+//! From the bottom up: a [`device`] runs compiled shards, the [`portable`] one on any CPU, the [`coreml`] one on Apple's; [`pass`] keeps
+//! book of positions and masks; a [`session`] is one conversation with a whole model; [`draft`] guesses at tokens, and [`decode`]
+//! verifies the guesses and chooses tokens, the same with and without them.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -45,6 +45,7 @@
 //! ```
 
 pub mod bundle;
+pub mod coreml;
 pub mod decode;
 pub mod device;
 pub mod draft;

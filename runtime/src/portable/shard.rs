@@ -143,30 +143,13 @@ impl Shard for PortableShard {
                 functions.len()
             )));
         };
-        fits("input", &signature.inputs, inputs)?;
-        fits("output", &signature.outputs, outputs)?;
+        signature.check(inputs, outputs)?;
         let caches = &mut state.caches;
         match (&body.plan, scratch) {
             (Some(plan), Some(scratch)) => threads.run(|| plan.run(scratch, inputs, caches, outputs)),
             _ => interpreter::run(&body.graph, inputs, caches, outputs),
         }
         Ok(())
-    }
-}
-
-fn fits(role: &str, ports: &[Port], tensors: &[Tensor]) -> Result<(), RuntimeError> {
-    if ports.len() != tensors.len() {
-        let (wanted, given) = (ports.len(), tensors.len());
-        return Err(RuntimeError::Mismatch(format!("it has {wanted} {role}s, {given} tensors were given")));
-    }
-    match ports.iter().zip(tensors).find(|(port, tensor)| port.shape != tensor.shape()) {
-        Some((Port { name, shape }, tensor)) => {
-            let given = tensor.shape();
-            Err(RuntimeError::Mismatch(format!(
-                "{role} `{name}` has the shape {shape:?}, the tensor given {given:?}"
-            )))
-        }
-        None => Ok(()),
     }
 }
 
@@ -180,11 +163,10 @@ struct PortableState {
 
 impl PortableState {
     fn find(&self, name: &str) -> Result<usize, RuntimeError> {
-        let states = self.program.states();
-        states.iter().position(|port| port.name == name).ok_or_else(|| {
-            let names: Vec<&str> = states.iter().map(|port| port.name.as_str()).collect();
-            RuntimeError::Mismatch(format!("there is no state `{name}`; there are: {}", names.join(", ")))
-        })
+        match self.program.functions.first() {
+            Some(function) => function.signature.state(name),
+            None => Err(RuntimeError::Mismatch("it has no functions".to_owned())),
+        }
     }
 }
 
@@ -195,14 +177,8 @@ impl State for PortableState {
 
     fn write(&mut self, name: &str, values: &[f16]) -> Result<(), RuntimeError> {
         let index = self.find(name)?;
-        let cache = &mut self.caches[index];
-        let (wanted, given) = (cache.elements().len(), values.len());
-        if wanted != given {
-            return Err(RuntimeError::Mismatch(format!(
-                "state `{name}` has {wanted} elements, {given} were given"
-            )));
-        }
-        cache.replace(values);
+        self.program.states()[index].check_state(values)?;
+        self.caches[index].replace(values);
         Ok(())
     }
 }
