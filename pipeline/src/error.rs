@@ -38,6 +38,9 @@ pub enum StageError {
     /// The package could not be compiled.
     #[error(transparent)]
     Compile(#[from] anepipe_mil::compile::CompileError),
+    /// Apple's compiler could not be used.
+    #[error(transparent)]
+    Compiler(#[from] crate::stages::compile::CompilerError),
     /// A compiled program could not be read.
     #[error(transparent)]
     ModelC(#[from] anepipe_mil::modelc::ModelCError),

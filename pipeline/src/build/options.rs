@@ -6,6 +6,7 @@ use crate::gates::exact::{Prompt, default_prompts};
 use crate::gates::golden::{DEFAULT_TEXT, DEFAULT_TOKENS, GoldenThresholds, TextSource};
 use crate::gates::parity::ParityThresholds;
 use crate::gates::residency::Target;
+use crate::stages::compile::Compiler;
 use crate::stages::quantize::Quantization;
 use crate::stages::residency::Require;
 use crate::topology::{LayerRange, Topology};
@@ -27,6 +28,8 @@ pub struct BuildOptions {
     pub context: u32,
     /// How weights are stored.
     pub quantization: Quantization,
+    /// What compiles packages.
+    pub compiler: Compiler,
     /// Tokens whose embeddings the gates feed; chosen from the vocabulary when absent.
     pub token_ids: Option<Vec<u32>>,
     /// What the parity gate demands.
@@ -108,6 +111,7 @@ impl BuildOptions {
             widths: vec![1],
             context: DEFAULT_CONTEXT,
             quantization: Quantization::Int8,
+            compiler: Compiler::Portable,
             token_ids: None,
             parity: ParityThresholds::default(),
             residency: ResidencyOptions::default(),

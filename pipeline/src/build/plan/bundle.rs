@@ -11,6 +11,7 @@ use crate::build::ship::{self, Cargo, Facts, Shard, Whole};
 use crate::error::StageError;
 use crate::event::{ActionId, Label};
 use crate::stage::Stage;
+use crate::stages::compile::Compiler;
 
 impl Planner<'_> {
     /// Ships `shards`, which stand in the manifest in their order, with every report so far, behind every gate so far.
@@ -61,13 +62,17 @@ impl Planner<'_> {
 
     fn versions(&self) -> BTreeMap<String, String> {
         let python = self.workers.fingerprint();
-        [
+        let fixed: [(&str, &str); 4] = [
             ("anepipe", env!("CARGO_PKG_VERSION")),
             ("coremltools", &python.coremltools),
             ("numpy", &python.numpy),
             ("protobuf", &python.protobuf),
-        ]
-        .map(|(name, version)| (name.to_owned(), version.to_owned()))
-        .into()
+        ];
+        let apple = match &self.options.compiler {
+            Compiler::Apple(apple) => &apple.fingerprint().entries()[..],
+            Compiler::Portable => &[],
+        };
+        let all = fixed.iter().chain(apple);
+        all.map(|&(name, version)| (name.to_owned(), version.to_owned())).collect()
     }
 }

@@ -6,12 +6,13 @@ use anepipe_runtime::bundle::manifest::Role;
 use serde_json::json;
 
 use super::shape::Shape;
-use super::{Inputs, Planner, output};
+use super::{Inputs, Planner, object, output};
+use crate::action::Action;
 use crate::build::ship::Shard;
 use crate::error::StageError;
-use crate::event::ActionId;
+use crate::event::{ActionId, Label};
 use crate::stage::Stage;
-use crate::stages::{compile, convert};
+use crate::stages::convert;
 use crate::topology::LayerRange;
 
 impl Planner<'_> {
@@ -56,11 +57,19 @@ impl Planner<'_> {
         });
 
         let inputs = Inputs::from([("package".to_owned(), output(package, "package"))]);
-        let parameters = json!({"compiler": compile::COMPILER});
-        let compiled = self.add(Stage::Compile, &subject, parameters, inputs, |job| {
-            let path = job.scratch().join("shard.mlmodelc");
-            compile::run(&job.input_dir("package", "shard.mlpackage")?, &path)?;
-            job.output("modelc", &path)
+        let compiler = &self.options.compiler;
+        let compiled = self.graph.add(Action {
+            label: Label { stage: Stage::Compile, subject },
+            parameters: object(json!({"compiler": compiler.name()})),
+            environment: compiler.environment(),
+            inputs,
+            gates: Vec::new(),
+            predictions_decide: false,
+            run: Box::new(move |job| {
+                let path = job.scratch().join("shard.mlmodelc");
+                compiler.run(&job.input_dir("package", "shard.mlpackage")?, &path)?;
+                job.output("modelc", &path)
+            }),
         });
         Ok(Shard { role, range, compiled })
     }
