@@ -6,9 +6,11 @@
 use std::path::PathBuf;
 
 use anepipe_pipeline::gates::residency::{Chip, Os};
+use anepipe_pipeline::stages::compile::CompilerKind;
 use anepipe_pipeline::stages::quantize::Quantization;
 use anepipe_pipeline::stages::residency::Require;
 use anepipe_pipeline::topology::{LayerRange, Topology};
+use anepipe_runtime::device::DeviceKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds, proves and ships language-model shards for Apple's Neural Engine.
@@ -118,6 +120,9 @@ pub(crate) struct Target {
     /// How weights are stored [default: int8]
     #[arg(long, value_name = "int8|int8-per-tensor|f16")]
     pub(crate) quantize: Option<Quantization>,
+    /// What compiles shards: the compiler of anepipe, or Xcode's [default: portable; on a Mac apple]
+    #[arg(long, value_name = "portable|apple")]
+    pub(crate) compiler: Option<CompilerKind>,
     #[command(flatten)]
     pub(crate) machine: Machine,
 }
@@ -183,11 +188,21 @@ pub(crate) enum Gate {
     Golden(GateGolden),
 }
 
+/// What runs shards; shared by every command that does.
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// What runs the shards: any CPU, or Core ML on a Mac
+    #[arg(long, value_name = "portable|coreml", default_value_t = DeviceKind::Portable)]
+    pub(crate) device: DeviceKind,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct GateParity {
     /// The bundle [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
 }
 
 #[derive(Debug, Args)]
@@ -210,6 +225,8 @@ pub(crate) struct GateExact {
     /// The bundle, of a whole model [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
     /// Prompts, a JSON object a line: text, prompt, turns or prompt_ids [default: gates.exact.prompts of the project file]
     #[arg(long, value_name = "F.jsonl")]
     pub(crate) prompts: Option<PathBuf>,
@@ -226,6 +243,8 @@ pub(crate) struct GateGolden {
     /// The bundle, of a whole model [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
     /// The GGUF file that the bundle was built from [default: model.path of the project file]
     #[arg(long, value_name = "F.gguf")]
     pub(crate) model: Option<PathBuf>,
@@ -243,6 +262,8 @@ pub(crate) struct Generate {
     /// The bundle, of a whole model [default: build.out of the project file]
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
     /// Text to go on from; - reads it from stdin
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
@@ -285,7 +306,7 @@ pub(crate) struct Generate {
     /// Equal seeds draw equal texts, with drafts and without
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Threads [default: one a core]
+    /// Threads of the portable device [default: one a core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
 }

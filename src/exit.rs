@@ -8,12 +8,14 @@ use anepipe_pipeline::contract::ExitClass;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::gates::exact::ExactError;
 use anepipe_pipeline::gates::golden::{GoldenError, ReferenceError};
+use anepipe_pipeline::gates::parity::ParityError;
 use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
 use anepipe_pipeline::stages::residency::ResidencyError;
 use anepipe_runtime::decode::DecodeError;
 use anepipe_runtime::draft::TableError;
+use anepipe_runtime::error::RuntimeError;
 use anepipe_runtime::session::SessionError;
 use anepipe_runtime::tokenizer::TokenizerError;
 
@@ -84,6 +86,7 @@ pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
             .or_else(|| cause.downcast_ref::<DecodeError>().map(exit_of_decode))
             .or_else(|| cause.downcast_ref::<TokenizerError>().map(exit_of_tokenizer))
             .or_else(|| cause.downcast_ref::<TableError>().map(|_| Exit::BadInput))
+            .or_else(|| cause.downcast_ref::<RuntimeError>().and_then(exit_of_runtime))
             .or_else(|| cause.downcast_ref::<anepipe_mil::compile::CompileError>().map(|_| Exit::BadInput))
             .or_else(|| cause.downcast_ref::<std::io::Error>().map(|_| Exit::BadInput))
     });
@@ -133,6 +136,11 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
             31 => Exit::StageCrashed,
             _ => Exit::Python,
         },
+        StageError::Compiler(_) => Exit::Python,
+        StageError::Runtime(error) => exit_of_runtime(error).unwrap_or(Exit::Bug),
+        StageError::Parity(ParityError::Device { source, .. }) => {
+            exit_of_runtime(source).unwrap_or(Exit::Bug)
+        }
         StageError::Store(error) => exit_of_store(error),
         _ => Exit::Bug,
     }
@@ -157,8 +165,21 @@ pub(crate) fn exit_of_residency(error: &ResidencyError) -> Exit {
     }
 }
 
+/// The exit code of what a device is at fault for: one that is not to be had here, or a Core ML that refuses. Other errors of the
+/// runtime are for the caller to judge.
+fn exit_of_runtime(error: &RuntimeError) -> Option<Exit> {
+    match error {
+        RuntimeError::Device { .. } => Some(Exit::Usage),
+        RuntimeError::CoreMl { .. } => Some(Exit::Python),
+        _ => None,
+    }
+}
+
 fn exit_of_session(error: &SessionError) -> Exit {
     match error {
+        SessionError::Load(error) | SessionError::Shard { source: error, .. } => {
+            exit_of_runtime(error).unwrap_or(Exit::BadInput)
+        }
         SessionError::EmptyPrompt | SessionError::Token { .. } | SessionError::ContextFull { .. } => {
             Exit::Usage
         }

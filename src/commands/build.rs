@@ -18,6 +18,7 @@ use anepipe_pipeline::gates::residency;
 use anepipe_pipeline::python::{Lookup, PythonEnvironment};
 use anepipe_pipeline::scheduler::{KeepGoing, Options};
 use anepipe_pipeline::stage::Stage;
+use anepipe_pipeline::stages::compile::{Compiler, CompilerKind};
 use anepipe_pipeline::stages::golden::{DEFAULT_TOKENS, read_text};
 use anepipe_pipeline::verdict::Verdict;
 use serde::Serialize;
@@ -218,6 +219,8 @@ pub(crate) fn options(target: &Target, config: &Config) -> anyhow::Result<BuildO
         widths: target.widths.clone().or_else(|| config.build.widths.clone()).unwrap_or(defaults.widths),
         context: target.context.or(config.build.context).unwrap_or(DEFAULT_CONTEXT),
         quantization: target.quantize.or(config.build.quantize).unwrap_or(defaults.quantization),
+        compiler: Compiler::open(target.compiler.unwrap_or_else(CompilerKind::of_this_system))
+            .map_err(StageError::from)?,
         // The project file's tokens belong to the project file's model.
         token_ids: if target.model.is_none() { config.gates.token_ids.clone() } else { None },
         parity: config.gates.parity,

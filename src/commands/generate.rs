@@ -5,17 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anepipe_pipeline::config::Config;
-use anepipe_runtime::bundle::Parts;
 use anepipe_runtime::decode::{
     Choose, Decoder, Drafting, End, Generated, Limits, Monotonic, Sampling, Statistics,
 };
 use anepipe_runtime::draft::{Drafter, NgramDrafter, Off, Table};
-use anepipe_runtime::portable::PortableDevice;
 use anepipe_runtime::session::{Model, Session};
 use anepipe_runtime::token::TokenId;
 use anepipe_runtime::tokenizer::{Encode, Message, StopStrings, Tokenizer};
 use serde::Serialize;
 
+use super::device::{self, tell_loads};
 use super::gate::open_bundle;
 use crate::cli::{self, Drafts, Format, Global};
 use crate::exit::{Exit, Failed};
@@ -56,11 +55,12 @@ struct Stats {
 
 pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
+    let device = device::open(&arguments.runs, arguments.threads)?;
     let choose = Choose::new(&sampling(arguments)).map_err(|error| Failed::usage(error.to_string()))?;
     let parts = open_bundle(arguments.bundle.as_ref(), &config)?.parts()?;
     let tokenizer = Tokenizer::read(&parts.tokenizer)?;
     let prompt = prompt(arguments, &tokenizer)?;
-    let mut session = open(&parts, arguments)?;
+    let mut session = Session::new(&Arc::new(Model::open(&parts, &*device)?))?;
     let (generated, shown, draft) = {
         let mut drafts = Source::new(arguments, &tokenizer)?;
         let mut shown = Shown::new(&tokenizer, &prompt, arguments, output.format);
@@ -71,6 +71,7 @@ pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) ->
         drafts.keep(arguments, &tokenizer)?;
         (generated, shown, name)
     };
+    tell_loads(&*device);
     report(&prompt, &generated, &shown, draft, output)?;
     Ok(Exit::Ok)
 }
@@ -100,14 +101,6 @@ fn prompt(arguments: &cli::Generate, tokenizer: &Tokenizer) -> anyhow::Result<Ve
         arguments.system.iter().map(|content| message("system", content)).collect();
     messages.push(message("user", &text));
     Ok(tokenizer.encode_chat(&messages, true)?)
-}
-
-fn open(parts: &Parts, arguments: &cli::Generate) -> anyhow::Result<Session> {
-    let device = match arguments.threads {
-        Some(count) => PortableDevice::new().with_threads(count)?,
-        None => PortableDevice::new(),
-    };
-    Ok(Session::new(&Arc::new(Model::open(parts, &device)?))?)
 }
 
 fn decode(

@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod compile;
+mod device;
 mod explain;
 mod fault;
 mod gate;

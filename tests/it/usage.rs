@@ -59,3 +59,28 @@ fn builds_that_cannot_begin() {
     let config = place.build(&model, &[]).expect_code(2);
     assert!(config.stderr.contains("anepipe.toml"), "{}", config.stderr);
 }
+
+/// Said before a bundle is looked for: none of these folders is there.
+#[cfg(not(target_vendor = "apple"))]
+#[test]
+fn devices_and_compilers_that_are_not_to_be_had_here() {
+    let place = Place::new();
+    let commands: [&[&str]; 4] =
+        [&["gate", "parity"], &["gate", "exact"], &["gate", "golden"], &["generate", "--prompt", "text"]];
+    for command in commands {
+        let run = |device: &str| {
+            place.run(&[command, &["--bundle", "nowhere", "--device", device]].concat()).expect_code(2).stderr
+        };
+        let core_ml = run("coreml");
+        assert!(
+            core_ml.contains("run it on a Mac with Apple silicon and macOS 15"),
+            "{command:?}: {core_ml}"
+        );
+        let unknown = run("ane");
+        assert!(unknown.contains("there are `portable` and `coreml`"), "{command:?}: {unknown}");
+    }
+    let model = place.synth("model.gguf", |model| model);
+    let apple = place.build(&model, &["--context", "64", "--compiler", "apple"]).expect_code(30);
+    assert!(apple.stderr.contains("a part of Xcode, which runs on macOS only"), "{}", apple.stderr);
+    assert!(!place.path("out").exists());
+}

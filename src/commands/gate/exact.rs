@@ -4,16 +4,17 @@ use anepipe_pipeline::config::Config;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
 use anepipe_pipeline::stages::exact;
-use anepipe_runtime::portable::PortableDevice;
 
 use super::open_bundle;
 use crate::cli::{GateExact, Global};
+use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 use crate::output::progress::Counter;
 
 pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
+    let device = device::open(&arguments.runs, None)?;
     let parts = open_bundle(arguments.bundle.as_ref(), &config)?.parts()?;
     let named = arguments.prompts.as_ref().or(config.gates.exact.prompts.as_ref());
     let mut prompts = match named {
@@ -22,10 +23,11 @@ pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> any
     };
     prompts.truncate(arguments.limit.unwrap_or(prompts.len()));
     let counter = Counter::new("prompts", prompts.len() as u64);
-    let report = exact::run(&PortableDevice::new(), &parts, &prompts, arguments.max_new, |done| {
+    let report = exact::run(&*device, &parts, &prompts, arguments.max_new, |done| {
         counter.at(done as u64);
     })?;
     drop(counter);
+    tell_loads(&*device);
     output.result(&report, || report.to_string())?;
     if let Some(reason) = &report.reason {
         output.error(&Failed::new(format!("the exactness gate did not pass: {reason}")).into());

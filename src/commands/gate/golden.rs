@@ -5,16 +5,17 @@ use anepipe_pipeline::config::Config;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::stages::golden::{self, GoldenTask};
 use anepipe_pipeline::stages::quantize::Quantization;
-use anepipe_runtime::portable::PortableDevice;
 
 use super::open_bundle;
 use crate::cli::{GateGolden, Global};
+use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 use crate::output::progress::Counter;
 
 pub(super) fn run(global: &Global, arguments: &GateGolden, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
+    let device = device::open(&arguments.runs, None)?;
     let Some(model) = arguments.model.clone().or_else(|| config.model.path.clone()) else {
         return Err(Failed::usage(
             "there is no model to compare with; give --model F.gguf, the file that the bundle was built from",
@@ -33,10 +34,11 @@ pub(super) fn run(global: &Global, arguments: &GateGolden, output: Output) -> an
         quantization,
     };
     let counter = Counter::new("reference layers", 0);
-    let report = golden::run(&PortableDevice::new(), &parts, &gguf, &task, |done, layers| {
+    let report = golden::run(&*device, &parts, &gguf, &task, |done, layers| {
         counter.of(done.into(), layers.into());
     })?;
     drop(counter);
+    tell_loads(&*device);
     output.result(&report, || report.to_string())?;
     if let Some(reason) = &report.reason {
         output.error(&Failed::new(format!("the golden gate did not pass: {reason}")).into());

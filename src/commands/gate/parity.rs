@@ -3,11 +3,11 @@
 use anepipe_pipeline::config::Config;
 use anepipe_pipeline::stages::parity::{self, JudgedReport, ParityTask};
 use anepipe_runtime::bundle::manifest::Role;
-use anepipe_runtime::portable::PortableDevice;
 use serde::Serialize;
 
 use super::open_bundle;
 use crate::cli::{GateParity, Global};
+use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 
@@ -20,9 +20,9 @@ struct Gated {
 
 pub(super) fn run(global: &Global, arguments: &GateParity, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
+    let device = device::open(&arguments.runs, None)?;
     let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
     let manifest = bundle.manifest();
-    let device = PortableDevice::new();
     let token_embeddings = bundle.resolve(&manifest.token_embeddings)?;
     let mut shards = Vec::new();
     for shard in &manifest.shards {
@@ -33,8 +33,9 @@ pub(super) fn run(global: &Global, arguments: &GateParity, output: Output) -> an
             rope: (shard.role == Role::Layers).then(|| manifest.rope.clone()),
             thresholds: config.gates.parity,
         };
-        shards.push(parity::run(&device, &bundle.resolve(&shard.path)?, &token_embeddings, &task)?);
+        shards.push(parity::run(&*device, &bundle.resolve(&shard.path)?, &token_embeddings, &task)?);
     }
+    tell_loads(&*device);
     let gated = Gated { schema: 1, pass: shards.iter().all(|shard| shard.report.pass), shards };
     output.result(&gated, || {
         gated.shards.iter().map(|shard| shard.report.to_string()).collect::<Vec<_>>().join("\n")
