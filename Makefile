@@ -29,7 +29,7 @@ setup-dev: $(VENV)/.dev
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v[:2] <= (3, 13))' \
 	  || { echo "anepipe needs Python 3.10 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))' \
+	@$(PYTHON) -c 'import sysconfig as s, sys; sys.exit(not any(map(s.get_config_var, ("Py_ENABLE_SHARED", "PYTHONFRAMEWORK"))))' \
 	  || { echo "$(PYTHON) has no shared library to embed; on Debian: apt-get install python3-dev"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
