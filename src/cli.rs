@@ -34,7 +34,8 @@ Exit codes:
 A first build:
   anepipe build --model model.gguf --out out
   anepipe gate exact --bundle out
-  anepipe generate --bundle out --prompt \"def main():\"";
+  anepipe generate --bundle out --prompt \"def main():\"
+  anepipe report --bundle out --out report.html";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Compile an .mlpackage to an .mlmodelc without Apple's tools
     Compile(Compile),
+    /// Write what a bundle is and what its gates say as one HTML page
+    Report(Report),
     /// Serve Python stages on stdin and stdout; started by builds, not by people
     #[command(hide = true)]
     PythonWorker,
@@ -385,5 +388,15 @@ pub(crate) struct Compile {
     pub(crate) package: PathBuf,
     /// Where the compiled model goes; replaced whole if it exists
     #[arg(value_name = "OUT.mlmodelc")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The bundle [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Where the page goes; a file that is there is replaced
+    #[arg(long, value_name = "F.html", default_value = "report.html")]
     pub(crate) out: PathBuf,
 }

@@ -19,6 +19,8 @@ use anepipe_runtime::error::RuntimeError;
 use anepipe_runtime::session::SessionError;
 use anepipe_runtime::tokenizer::TokenizerError;
 
+use crate::report::ReportError;
+
 /// The exit codes that `anepipe --help` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -87,6 +89,7 @@ pub(crate) fn exit_of_any(error: &anyhow::Error) -> Exit {
             .or_else(|| cause.downcast_ref::<TokenizerError>().map(exit_of_tokenizer))
             .or_else(|| cause.downcast_ref::<TableError>().map(|_| Exit::BadInput))
             .or_else(|| cause.downcast_ref::<RuntimeError>().and_then(exit_of_runtime))
+            .or_else(|| cause.downcast_ref::<ReportError>().map(exit_of_report))
             .or_else(|| cause.downcast_ref::<anepipe_mil::compile::CompileError>().map(|_| Exit::BadInput))
             .or_else(|| cause.downcast_ref::<std::io::Error>().map(|_| Exit::BadInput))
     });
@@ -198,6 +201,20 @@ fn exit_of_tokenizer(error: &TokenizerError) -> Exit {
     match error {
         TokenizerError::Unsupported { .. } => Exit::Unsupported,
         _ => Exit::BadInput,
+    }
+}
+
+fn exit_of_report(error: &ReportError) -> Exit {
+    match error {
+        ReportError::Write { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Exit::NotWritable
+        }
+        // Otherwise there is no such place, as where a file stands for a folder.
+        ReportError::Folder { .. } | ReportError::Write { .. } => Exit::Usage,
+        ReportError::Bundle(_)
+        | ReportError::Io { .. }
+        | ReportError::Unknown { .. }
+        | ReportError::Contradiction { .. } => Exit::BadInput,
     }
 }
 

@@ -10,6 +10,7 @@ mod gate;
 mod generate;
 mod graph;
 mod inspect;
+mod report;
 
 use anepipe_artifacts::Store;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
         Command::Cache(arguments) => cache::run(global, arguments, output),
         Command::Inspect(arguments) => inspect::run(arguments, output),
         Command::Compile(arguments) => compile::run(arguments, output),
+        Command::Report(arguments) => report::run(global, arguments, output),
         Command::PythonWorker => Ok(Exit::Ok),
     }
 }

@@ -10,4 +10,5 @@ mod determinism;
 mod gates;
 mod harness;
 mod interruptions;
+mod report;
 mod usage;

@@ -4,7 +4,7 @@ use crate::harness::{Place, Ran};
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["build"],
         &["gate"],
@@ -20,6 +20,7 @@ fn every_command_explains_itself() {
         &["cache", "verify"],
         &["inspect"],
         &["compile"],
+        &["report"],
     ];
     let place = Place::new();
     for command in commands {
