@@ -173,7 +173,7 @@ impl<E: Engine> CoreMlState<E> {
     /// Makes `function` the current one, by copying what the one before it has. Gives its state.
     fn switch(&mut self, function: usize) -> Result<&mut E::State, Failure> {
         let Self { program, states, current } = self;
-        let Program { engine, bodies, layouts, .. } = &**program;
+        let Program { engine, bodies, .. } = &**program;
         let missing = || Failure::Missing { what: "function", name: function.to_string() };
         let body = bodies.get(function).ok_or_else(missing)?;
         if states.get(function).is_some_and(Option::is_none) {
@@ -182,8 +182,8 @@ impl<E: Engine> CoreMlState<E> {
         if let Some(previous) = current.filter(|&previous| previous != function) {
             let pair = states.get_disjoint_mut([previous, function]).map_err(|_| missing())?;
             let [Some(from), Some(into)] = pair else { return Err(missing()) };
-            for (port, dense) in program.states().iter().zip(layouts) {
-                hand_over(&**engine, port, dense, from, into)?;
+            for port in program.states() {
+                hand_over(&**engine, port, from, into)?;
             }
         }
         *current = Some(function);
@@ -195,17 +195,12 @@ impl<E: Engine> CoreMlState<E> {
 fn hand_over<E: Engine>(
     engine: &E,
     port: &Port,
-    dense: &Layout,
     from: &E::State,
     into: &mut E::State,
 ) -> Result<(), Failure> {
-    let layout =
-        |strides: &[usize]| Layout::new(dense.shape(), strides).map_err(|error| of_array(port, error));
-    engine.look(from, &port.name, &mut |from, from_strides| {
-        let from_layout = layout(from_strides)?;
-        engine.change(into, &port.name, &mut |into, into_strides| {
-            strides::copy(&from_layout, from, &layout(into_strides)?, into)
-                .map_err(|error| of_array(port, error))
+    engine.look(from, &port.name, &mut |from, from_layout| {
+        engine.change(into, &port.name, &mut |into, into_layout| {
+            strides::copy(from_layout, from, into_layout, into).map_err(|error| of_array(port, error))
         })
     })
 }
@@ -216,9 +211,8 @@ impl<E: Engine> State for CoreMlState<E> {
         let mut values = vec![f16::ZERO; dense.span()];
         let current = self.current.and_then(|current| self.states.get(current)?.as_ref());
         let Some(state) = current else { return Ok(values) };
-        let look = &mut |elements: &[f16], strides: &[usize]| {
-            let layout = Layout::new(dense.shape(), strides).map_err(|error| of_array(port, error))?;
-            strides::copy(&layout, elements, dense, &mut values).map_err(|error| of_array(port, error))
+        let look = &mut |elements: &[f16], layout: &Layout| {
+            strides::copy(layout, elements, dense, &mut values).map_err(|error| of_array(port, error))
         };
         let read = self.program.engine.look(state, name, look);
         read.map_err(|source| self.program.failed(&format!("reading the state `{name}`"), source))?;
@@ -231,9 +225,8 @@ impl<E: Engine> State for CoreMlState<E> {
         port.check_state(values)?;
         let failed = |source| program.failed(&format!("writing the state `{name}`"), source);
         let state = self.switch(self.current.unwrap_or(0)).map_err(failed)?;
-        let change = &mut |elements: &mut [f16], strides: &[usize]| {
-            let layout = Layout::new(dense.shape(), strides).map_err(|error| of_array(port, error))?;
-            strides::copy(dense, values, &layout, elements).map_err(|error| of_array(port, error))
+        let change = &mut |elements: &mut [f16], layout: &Layout| {
+            strides::copy(dense, values, layout, elements).map_err(|error| of_array(port, error))
         };
         program.engine.change(state, name, change).map_err(failed)
     }

@@ -7,14 +7,15 @@ use std::path::Path;
 use half::f16;
 
 use super::failure::Failure;
+use super::strides::Layout;
 use crate::device::Signature;
 use crate::tensor::Tensor;
 
-/// Looks at a state's buffer: its elements, and by axis how many elements lie between neighbours.
-pub type Look<'a> = dyn FnMut(&[f16], &[usize]) -> Result<(), Failure> + 'a;
+/// Looks at a buffer: the memory it takes, and how its elements lie there.
+pub type Look<'a> = dyn FnMut(&[f16], &Layout) -> Result<(), Failure> + 'a;
 
-/// Changes a state's buffer: its elements, and by axis how many elements lie between neighbours.
-pub type Change<'a> = dyn FnMut(&mut [f16], &[usize]) -> Result<(), Failure> + 'a;
+/// Changes a buffer: the memory it takes, and how its elements lie there.
+pub type Change<'a> = dyn FnMut(&mut [f16], &Layout) -> Result<(), Failure> + 'a;
 
 /// Something that runs functions of compiled models as Core ML does: one by one, each with states of its own.
 pub trait Engine: Send + Sync + 'static {

@@ -117,7 +117,7 @@ impl Engine for Rules {
         let dense = Layout::dense(padded.shape()).unwrap();
         strides::copy(&dense, &state.state.read(name).unwrap(), &padded, &mut buffer).unwrap();
         let length = if self.refusal == Refusal::ShortBuffers { buffer.len() / 2 } else { buffer.len() };
-        look(&buffer[..length], padded.strides())
+        look(&buffer[..length], &padded)
     }
 
     fn change(&self, state: &mut Owned, name: &str, change: &mut Change<'_>) -> Result<(), Failure> {
@@ -127,7 +127,7 @@ impl Engine for Rules {
         let mut values = state.state.read(name).unwrap();
         strides::copy(&dense, &values, &padded, &mut buffer).unwrap();
         let length = if self.refusal == Refusal::ShortBuffers { buffer.len() / 2 } else { buffer.len() };
-        change(&mut buffer[..length], padded.strides())?;
+        change(&mut buffer[..length], &padded)?;
         strides::copy(&padded, &buffer, &dense, &mut values).unwrap();
         if self.refusal != Refusal::Forgetful {
             state.state.write(name, &values).unwrap();

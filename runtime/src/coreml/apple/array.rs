@@ -88,20 +88,19 @@ impl Array {
             self.read(values);
             return Ok(());
         }
-        look(given, name, &mut |elements, strides| {
-            let of_array = |source| Failure::Layout { name: name.to_owned(), source };
-            let layout = Layout::new(self.layout.shape(), strides).map_err(of_array)?;
-            strides::copy(&layout, elements, &self.layout, values).map_err(of_array)
+        look(given, name, &mut |elements, layout| {
+            strides::copy(layout, elements, &self.layout, values)
+                .map_err(|source| Failure::Layout { name: name.to_owned(), source })
         })
     }
 }
 
-/// Shows the elements and strides of an array that Core ML made.
+/// Shows the memory and the layout of an array that Core ML made.
 pub(super) fn look(array: &MLMultiArray, name: &str, look: &mut Look<'_>) -> Result<(), Failure> {
+    check_type(array, name)?;
     // SAFETY: a plain property.
     let strides = unsafe { array.strides() };
-    let strides = sizes(&strides);
-    check_type(array, name)?;
+    let layout = layout(array, &strides, name)?;
     let result = RefCell::new(Err(missing(name)));
     let look = RefCell::new(look);
     let handler = StackBlock::new(|bytes: NonNull<c_void>, size: NSInteger| {
@@ -109,7 +108,7 @@ pub(super) fn look(array: &MLMultiArray, name: &str, look: &mut Look<'_>) -> Res
         // state or the output that the array belongs to is borrowed.
         let elements = unsafe { std::slice::from_raw_parts(bytes.cast::<f16>().as_ptr(), count(size)) };
         if let (Ok(mut look), Ok(mut result)) = (look.try_borrow_mut(), result.try_borrow_mut()) {
-            *result = look(elements, &strides);
+            *result = look(elements, &layout);
         }
     });
     // SAFETY: the handler is called before this returns, and not kept.
@@ -117,7 +116,7 @@ pub(super) fn look(array: &MLMultiArray, name: &str, look: &mut Look<'_>) -> Res
     result.into_inner()
 }
 
-/// Gives the elements and strides of an array that Core ML made, to be changed.
+/// Gives the memory and the layout of an array that Core ML made, to be changed.
 pub(super) fn change(array: &MLMultiArray, name: &str, change: &mut Change<'_>) -> Result<(), Failure> {
     check_type(array, name)?;
     let result = RefCell::new(Err(missing(name)));
@@ -125,18 +124,26 @@ pub(super) fn change(array: &MLMultiArray, name: &str, change: &mut Change<'_>) 
     let handler =
         StackBlock::new(|bytes: NonNull<c_void>, size: NSInteger, strides: NonNull<NSArray<NSNumber>>| {
             // SAFETY: Core ML gives an array of numbers, for as long as this runs.
-            let strides = sizes(unsafe { strides.as_ref() });
+            let layout = layout(array, unsafe { strides.as_ref() }, name);
             // SAFETY: Core ML gives so many bytes of fp16 elements to be written, for as long as this runs, and nobody else has them:
             // the state that the array belongs to is borrowed for writing.
             let elements =
                 unsafe { std::slice::from_raw_parts_mut(bytes.cast::<f16>().as_ptr(), count(size)) };
             if let (Ok(mut change), Ok(mut result)) = (change.try_borrow_mut(), result.try_borrow_mut()) {
-                *result = change(elements, &strides);
+                *result = layout.and_then(|layout| change(elements, &layout));
             }
         });
     // SAFETY: the handler is called before this returns, and not kept.
     unsafe { array.getMutableBytesWithHandler(&handler) };
     result.into_inner()
+}
+
+/// How the elements of `array` lie.
+fn layout(array: &MLMultiArray, strides: &NSArray<NSNumber>, name: &str) -> Result<Layout, Failure> {
+    // SAFETY: a plain property.
+    let shape = unsafe { array.shape() };
+    Layout::new(&sizes(&shape), &sizes(strides))
+        .map_err(|source| Failure::Layout { name: name.to_owned(), source })
 }
 
 fn missing(name: &str) -> Failure {
@@ -164,7 +171,7 @@ fn numbers(values: &[usize]) -> Option<Retained<NSArray<NSNumber>>> {
     Some(NSArray::from_retained_slice(&numbers?))
 }
 
-/// Strides from Core ML. A negative one becomes one that no layout takes.
+/// Extents or strides from Core ML. A negative one becomes one that no layout takes.
 fn sizes(numbers: &NSArray<NSNumber>) -> Vec<usize> {
     numbers.iter().map(|number| usize::try_from(number.as_isize()).unwrap_or(usize::MAX)).collect()
 }

@@ -15,7 +15,6 @@ mod state;
 
 use std::path::Path;
 
-use half::f16;
 use objc2_foundation::NSProcessInfo;
 
 use self::function::AppleFunction;
@@ -67,9 +66,7 @@ impl Engine for AppleEngine {
     }
 
     fn look(&self, state: &AppleState, name: &str, look: &mut Look<'_>) -> Result<(), Failure> {
-        state.look(name, &mut |array| {
-            array::look(array, name, &mut |elements: &[f16], strides| look(elements, strides))
-        })
+        state.look(name, &mut |array| array::look(array, name, look))
     }
 
     fn change(&self, state: &mut AppleState, name: &str, change: &mut Change<'_>) -> Result<(), Failure> {
