@@ -8,7 +8,7 @@
 //! use std::ops::ControlFlow;
 //! use std::sync::Arc;
 //!
-//! use anepipe_runtime::bundle::parts::Parts;
+//! use anepipe_runtime::bundle::Parts;
 //! use anepipe_runtime::decode::{Choose, Decoder, Drafting, Generated, Limits, Monotonic, Sampling};
 //! use anepipe_runtime::draft::NgramDrafter;
 //! use anepipe_runtime::portable::PortableDevice;

@@ -100,6 +100,8 @@ impl Worker {
     ///
     /// After an exception the worker can be used again; after every other error it has ended ([`Self::is_usable`]).
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value, PythonError> {
+        // What was said before belongs to an earlier call. Not so at the start, where the first words may be the last.
+        self.process.stderr().clear();
         match self.exchange(method, params, self.options.call_timeout)? {
             Outcome::Ok(value) => Ok(value),
             Outcome::Error(Failure { kind, message, traceback, errno }) => {

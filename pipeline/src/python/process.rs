@@ -80,7 +80,6 @@ impl Process {
 
     /// Sends one frame. A process that has ended is noticed when its answer is waited for.
     pub(super) fn send(&self, payload: Vec<u8>) {
-        self.stderr.clear();
         let _ = self.requests.send(payload);
     }
 
