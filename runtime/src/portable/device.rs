@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::kernel::Isa;
+use super::observe::Observer;
 use super::shard::PortableShard;
 use super::threads::Threads;
 use crate::device::{Device, Shard};
@@ -24,12 +26,13 @@ pub struct PortableDevice {
     executor: Executor,
     isa: Isa,
     threads: Threads,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl PortableDevice {
     /// A device that uses every core and the best instructions this machine has.
     pub fn new() -> Self {
-        Self { executor: Executor::Plan, isa: Isa::best(), threads: Threads::all() }
+        Self { executor: Executor::Plan, isa: Isa::best(), threads: Threads::all(), observer: None }
     }
 
     /// The same device with another executor.
@@ -42,6 +45,12 @@ impl PortableDevice {
     #[must_use]
     pub fn with_isa(self, isa: Isa) -> Self {
         Self { isa, ..self }
+    }
+
+    /// The same device, telling `observer` of everything that shards compute which are loaded from now on. It changes no bit.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The same device with a number of threads of its own. One thread is the caller's: nothing is handed over, and a pass
@@ -63,6 +72,7 @@ impl Device for PortableDevice {
     }
 
     fn load(&self, model: &Path) -> Result<Box<dyn Shard>, RuntimeError> {
-        Ok(Box::new(PortableShard::load(model, self.executor, self.isa, &self.threads)?))
+        let observer = self.observer.clone();
+        Ok(Box::new(PortableShard::load(model, self.executor, self.isa, &self.threads, observer)?))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`arith`] defines the arithmetic, [`graph`] checks a program and types its operations, [`interpreter`] runs them one
 //! by one, and [`plan`] runs them fast. Interpreter and plan agree bit for bit, state included; `docs/arithmetic.md`
-//! says what those bits are.
+//! says what those bits are. An [`Observer`] sees the values on the way.
 
 // Functions on single numbers are compiled again into loops for each instruction set; that needs them inline.
 #![allow(clippy::inline_always)]
@@ -20,6 +20,7 @@ mod fixture;
 pub mod graph;
 mod interpreter;
 pub mod kernel;
+mod observe;
 mod plan;
 mod shard;
 mod threads;
@@ -27,3 +28,4 @@ mod threads;
 pub use device::{Executor, PortableDevice};
 pub use graph::ProgramError;
 pub use kernel::Isa;
+pub use observe::{Kind, Observed, Observer, Side};

@@ -1,7 +1,7 @@
 //! Loaded shards and their state.
 
 use std::any::Any;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anepipe_mil::modelc::ModelC;
@@ -12,6 +12,7 @@ use super::device::Executor;
 use super::graph::{self, Graph, ProgramError};
 use super::interpreter;
 use super::kernel::Isa;
+use super::observe::{Observer, Watch};
 use super::plan::{self, Plan};
 use super::threads::Threads;
 use crate::device::{Function, Port, Shard, Signature, State};
@@ -26,6 +27,9 @@ pub(super) struct Program {
     bodies: Vec<Body>,
     isa: Isa,
     threads: Threads,
+    /// The `.mlmodelc` folder, for observers.
+    path: PathBuf,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a function comes to.
@@ -49,11 +53,13 @@ impl PortableShard {
         executor: Executor,
         isa: Isa,
         threads: &Threads,
+        observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, RuntimeError> {
         let refuse = |source| RuntimeError::Program { path: path.to_owned(), source };
         let model = ModelC::open(path).map_err(|error| refuse(ProgramError::Model(error.to_string())))?;
         let (functions, bodies) = read(&Arc::new(model), executor).map_err(refuse)?;
-        Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads: threads.clone() }) })
+        let (threads, path) = (threads.clone(), path.to_owned());
+        Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads, path, observer }) })
     }
 }
 
@@ -134,7 +140,7 @@ impl Shard for PortableShard {
             .ok_or_else(|| {
                 RuntimeError::Mismatch("the state was made by another shard; make one with new_state".into())
             })?;
-        let Program { functions, bodies, threads, .. } = &*self.program;
+        let Program { functions, bodies, threads, path, observer, .. } = &*self.program;
         let (Some(Function { signature, .. }), Some(body), Some(scratch)) =
             (functions.get(function), bodies.get(function), state.scratches.get_mut(function))
         else {
@@ -145,9 +151,10 @@ impl Shard for PortableShard {
         };
         signature.check(inputs, outputs)?;
         let caches = &mut state.caches;
+        let watch = observer.as_deref().map(|observer| Watch { observer, shard: path, graph: &body.graph });
         match (&body.plan, scratch) {
-            (Some(plan), Some(scratch)) => threads.run(|| plan.run(scratch, inputs, caches, outputs)),
-            _ => interpreter::run(&body.graph, inputs, caches, outputs),
+            (Some(plan), Some(scratch)) => threads.run(|| plan.run(scratch, inputs, caches, outputs, watch)),
+            _ => interpreter::run(&body.graph, inputs, caches, outputs, watch),
         }
         Ok(())
     }

@@ -12,10 +12,17 @@ mod reduction;
 use self::array::Array;
 use super::cache::Cache;
 use super::graph::{Constant, Graph, Op, Storage, ValueId};
+use super::observe::Watch;
 use crate::tensor::Tensor;
 
-/// Runs `graph` once. Inputs, states and outputs stand in the graph's order and have its shapes.
-pub(super) fn run(graph: &Graph, inputs: &[Tensor], states: &mut [Cache], outputs: &mut [Tensor]) {
+/// Runs `graph` once, watched or not. Inputs, states and outputs stand in the graph's order and have its shapes.
+pub(super) fn run(
+    graph: &Graph,
+    inputs: &[Tensor],
+    states: &mut [Cache],
+    outputs: &mut [Tensor],
+    watch: Option<Watch<'_>>,
+) {
     let last_uses = last_uses(graph);
     let mut values: Vec<Option<Array>> = graph
         .values
@@ -39,6 +46,12 @@ pub(super) fn run(graph: &Graph, inputs: &[Tensor], states: &mut [Cache], output
             (op, Some(output)) => {
                 let value = graph.value(output);
                 let result = apply(op, &value.shape, value.storage, states, get);
+                if let Some(watch) = watch {
+                    if let Op::Convolution(convolution) = op {
+                        watch.input(step, get(convolution.x).as_half());
+                    }
+                    watch.output(step, result.as_half());
+                }
                 values[output.0] = Some(result);
             }
             (_, None) => {}

@@ -19,6 +19,8 @@ struct Compiler<'a> {
     items: Vec<Item>,
     /// The last item that uses each value, directly or as part of another; `usize::MAX` for outputs.
     last_uses: HashMap<ValueId, usize>,
+    /// The node whose result is being computed.
+    node: Option<usize>,
     views: HashMap<ValueId, View>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
@@ -38,6 +40,7 @@ pub(super) fn compile(graph: &Graph) -> Option<Plan> {
         graph,
         items,
         last_uses,
+        node: None,
         views: HashMap::new(),
         constants: Vec::new(),
         steps: Vec::new(),
@@ -78,9 +81,15 @@ fn last_uses(graph: &Graph, items: &[Item]) -> HashMap<ValueId, usize> {
 impl Compiler<'_> {
     fn item(&mut self, index: usize) -> Option<()> {
         match self.items[index].clone() {
-            Item::Node(node) => self.node(index, node),
+            Item::Node(node) => {
+                self.node = Some(node);
+                self.node(index, node)
+            }
             Item::Scatter(scatter) => self.scatter(&scatter),
-            Item::Attention(attention) => self.attention(&attention),
+            Item::Attention(attention) => {
+                self.node = Some(attention.node);
+                self.attention(&attention)
+            }
         }
     }
 
@@ -220,14 +229,14 @@ impl Compiler<'_> {
     /// Computes `output` into a buffer of its own.
     fn compute(&mut self, output: ValueId, kernel: Kernel) {
         let view = self.buffer(self.graph.count(output));
-        self.compute_into(view, kernel);
+        self.compute_into(view, kernel, self.node);
         self.views.insert(output, view);
     }
 
-    fn compute_into(&mut self, view: View, kernel: Kernel) {
+    fn compute_into(&mut self, view: View, kernel: Kernel, node: Option<usize>) {
         if let Place::Buffer(output) = view.place {
             self.needs.cover(&kernel);
-            self.steps.push(Step::Compute { kernel, output, length: view.length });
+            self.steps.push(Step::Compute { kernel, output, length: view.length, node });
         }
     }
 
@@ -259,7 +268,7 @@ impl Compiler<'_> {
         let perm: Vec<usize> = kept.clone().chain(axes.iter().copied()).collect();
         let (source, copy) = (self.view(x)?, self.transpose(x, &perm));
         let view = self.buffer(source.length);
-        self.compute_into(view, Kernel::Copies(vec![(source, copy)]));
+        self.compute_into(view, Kernel::Copies(vec![(source, copy)]), None);
         let extents = Extents {
             outer: kept.map(|axis| from[axis]).product(),
             k: axes.iter().map(|&axis| from[axis]).product(),
@@ -381,7 +390,7 @@ impl Compiler<'_> {
             _ => None,
         };
         let (keys, values) = (cached(head.keys)?, cached(head.values)?);
-        Some(Head { queries: self.view(head.queries)?, keys, values })
+        Some(Head { queries: self.view(head.queries)?, keys, values, scores: head.scores })
     }
 
     /// Results share buffers from here on.

@@ -42,6 +42,8 @@ pub(super) struct Attention {
     pub(super) context: usize,
     pub(super) width: usize,
     pub(super) output: ValueId,
+    /// The node that computes `output`.
+    pub(super) node: usize,
 }
 
 /// One KV head with the query heads that share it.
@@ -53,6 +55,8 @@ pub(super) struct Head {
     pub(super) keys: ValueId,
     /// `[1, 1, context, width]`.
     pub(super) values: ValueId,
+    /// The product of queries and keys, `[1, share, slots, context]`.
+    pub(super) scores: ValueId,
 }
 
 impl Item {
@@ -215,8 +219,8 @@ impl<'a> Index<'a> {
                 && share * slots * context > 0
                 && self.in_a_state(keys)
                 && self.in_a_state(values);
-            let head = Head { queries, keys, values };
-            let attention = Attention { heads: vec![head], mask, scale, slots, context, width, output };
+            let head = Head { queries, keys, values, scores: product };
+            let attention = Attention { heads: vec![head], mask, scale, slots, context, width, output, node };
             let parts = [Some(softmax), Some(add), multiplied, Some(matmul)];
             fits.then(|| (attention, parts.into_iter().flatten().collect()))
         })
@@ -260,7 +264,7 @@ impl<'a> Index<'a> {
             let (attention, mut parts) = self.attention(part)?;
             parts.push(part);
             match &mut joined {
-                None => joined = Some((Attention { output, ..attention }, parts)),
+                None => joined = Some((Attention { output, node, ..attention }, parts)),
                 Some((all, all_parts)) => {
                     let alike = all.mask == attention.mask
                         && all.scale == attention.scale

@@ -5,6 +5,7 @@
 //! [`super::interpreter`], bit for bit.
 
 mod arena;
+mod attend;
 mod compile;
 mod fuse;
 mod step;
@@ -14,13 +15,15 @@ mod view;
 
 use half::f16;
 
-use self::step::{Attention, CacheHead, Kernel, Step};
+use self::attend::{attend, tell_scores};
+use self::step::{Kernel, Step};
 use self::view::{Sources, View};
 use super::cache::Cache;
 use super::graph::{Constant, Graph};
-use super::kernel::attention::{self, Rows, Visibility};
+use super::kernel::attention::{self, Visibility};
 use super::kernel::scatter::{Changes, Scatter, scatter};
 use super::kernel::{Isa, elementwise, half_matrix, int8, reduce};
+use super::observe::Watch;
 use super::threads;
 use crate::tensor::Tensor;
 
@@ -131,16 +134,17 @@ impl Plan {
         }
     }
 
-    /// Runs it once. Inputs, states and outputs stand in the graph's order and have its shapes.
+    /// Runs it once, watched or not. Inputs, states and outputs stand in the graph's order and have its shapes.
     pub(super) fn run(
         &self,
         scratch: &mut Scratch,
         inputs: &[Tensor],
         caches: &mut [Cache],
         outputs: &mut [Tensor],
+        watch: Option<Watch<'_>>,
     ) {
         for step in &self.steps {
-            self.step(step, scratch, inputs, caches);
+            self.step(step, scratch, inputs, caches, watch);
         }
         let sources = Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
         for (&view, output) in self.outputs.iter().zip(outputs) {
@@ -148,14 +152,26 @@ impl Plan {
         }
     }
 
-    fn step(&self, step: &Step, scratch: &mut Scratch, inputs: &[Tensor], caches: &mut [Cache]) {
+    fn step(
+        &self,
+        step: &Step,
+        scratch: &mut Scratch,
+        inputs: &[Tensor],
+        caches: &mut [Cache],
+        watch: Option<Watch<'_>>,
+    ) {
         match *step {
-            Step::Compute { ref kernel, output, length } => {
+            Step::Compute { ref kernel, output, length, node } => {
                 // The buffer is taken out so that the others can be read while it is written.
                 let mut out = std::mem::take(&mut scratch.buffers[output]);
                 let (buffers, rest) = scratch.split();
                 let sources = Sources { inputs, constants: &self.constants, caches, buffers };
+                let (isa, visibilities) = (rest.isa, rest.visibilities);
                 compute(kernel, sources, rest, &mut out[..length]);
+                if let (Some(watch), Some(node)) = (watch, node) {
+                    tell(watch, kernel, node, sources, (isa, visibilities));
+                    watch.output(node, &out[..length]);
+                }
                 scratch.buffers[output] = out;
             }
             Step::ScanChanges { keep, write, slot } => {
@@ -266,6 +282,23 @@ fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16
     }
 }
 
+/// Tells `watch` of what the step of graph node `node` has beside its result.
+fn tell(
+    watch: Watch<'_>,
+    kernel: &Kernel,
+    node: usize,
+    sources: Sources<'_>,
+    (isa, visibilities): (Isa, &[Visibility]),
+) {
+    match kernel {
+        Kernel::Int8Matrix { x, .. } | Kernel::HalfMatrix { x, .. } => watch.input(node, sources.get(*x)),
+        Kernel::Attention(attention) => {
+            tell_scores(watch, attention, sources, isa, &visibilities[attention.visibility]);
+        }
+        _ => {}
+    }
+}
+
 /// Splits the rows of a matrix product among the threads.
 fn share_rows(out: &mut [f16], columns: usize, work: impl Fn(std::ops::Range<usize>, &mut [f16]) + Sync) {
     if columns == 0 {
@@ -277,37 +310,4 @@ fn share_rows(out: &mut [f16], columns: usize, work: impl Fn(std::ops::Range<usi
         let first = index * piece;
         work(first..first + out.len() / columns, out);
     });
-}
-
-fn attend(attention: &Attention, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16]) {
-    let width = attention.width;
-    let rows = |head: CacheHead| {
-        let cache = &sources.caches[head.state];
-        let range = head.first_row..head.first_row + head.rows;
-        Rows {
-            elements: &cache.elements()[range.start * width..range.end * width],
-            largest: &cache.largest()[range],
-        }
-    };
-    let visibility = &rest.visibilities[attention.visibility];
-    let work = |index: usize, out: &mut [f16], scratch: &mut attention::Scratch| {
-        let head = &attention.heads[index];
-        let head = attention::Head {
-            queries: sources.get(head.queries),
-            keys: rows(head.keys),
-            values: rows(head.values),
-            mask: sources.get(attention.mask),
-            visibility,
-            scale: attention.scale,
-            width,
-        };
-        attention::attend(rest.isa, head, out, scratch);
-    };
-    let visible = visibility.near().len() * 16;
-    if out.len() * visible < MIN_SHARED {
-        let heads = out.chunks_mut(attention.length).zip(rest.heads).enumerate();
-        heads.for_each(|(index, (out, scratch))| work(index, out, scratch));
-    } else {
-        threads::chunks_with(out, attention.length, rest.heads, work);
-    }
 }

@@ -5,7 +5,7 @@ use half::f16;
 use super::view::View;
 use crate::portable::arith::operator::{Binary, Unary};
 use crate::portable::graph::constant::Int8;
-use crate::portable::graph::{Constant, Reduction};
+use crate::portable::graph::{Constant, Reduction, ValueId};
 use crate::portable::kernel::copy::Copy;
 use crate::portable::kernel::elementwise::Reading;
 use crate::portable::kernel::matmul::Matmul;
@@ -22,6 +22,8 @@ pub(super) enum Step {
         output: usize,
         /// The elements it writes.
         length: usize,
+        /// The graph's node whose result it is; absent for a copy that no node asks for.
+        node: Option<usize>,
     },
     /// Finds the rows of a context that a pass changes.
     ScanChanges {
@@ -137,6 +139,8 @@ pub(super) struct Head {
     pub(super) queries: View,
     pub(super) keys: CacheHead,
     pub(super) values: CacheHead,
+    /// The product of queries and keys in the graph.
+    pub(super) scores: ValueId,
 }
 
 /// A head of a state.

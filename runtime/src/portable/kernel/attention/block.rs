@@ -4,6 +4,7 @@ use half::f16;
 
 use super::{BLOCK, Head, Rows, Scratch};
 use crate::portable::arith::elementary::exp;
+use crate::portable::arith::half::round;
 use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::convert::{narrow, widen};
@@ -62,6 +63,24 @@ pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
             to_half(isa, scores);
         }
     }
+}
+
+/// Scores of every query with the first `positions` positions, before scale and mask; zero where the mask hides them.
+pub(super) fn visible_scores(isa: Isa, head: &Head<'_>, positions: usize) -> Vec<f16> {
+    let mut queries = Vec::new();
+    widen_rows(isa, head.queries, head.width, &mut queries);
+    let columns = Columns::new(&queries, head.width.next_multiple_of(LANES));
+    let mut scores = vec![f16::ZERO; columns.count() * positions];
+    let keys = head.keys.elements.chunks_exact(head.width).take(positions);
+    for (position, key) in keys.enumerate() {
+        dots(isa, key, columns, |query, sum| {
+            let slot = query % head.slots();
+            if head.visibility.shows(slot, head.mask[slot * head.context() + position]) {
+                scores[query * positions + position] = round(sum);
+            }
+        });
+    }
+    scores
 }
 
 /// Rounds to fp16 and widens again.

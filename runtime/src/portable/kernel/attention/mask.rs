@@ -9,6 +9,11 @@ use super::BLOCK;
 /// what masks hide with.
 const GAP: f32 = 1000.0;
 
+/// Whether a mask value counts as hidden in a slot whose largest is `top`. One that is NaN does not.
+fn is_hidden(value: f32, top: f32) -> bool {
+    value <= top - GAP
+}
+
 /// The blocks of a context that some slot sees, and how visible the others are at most.
 #[derive(Debug, Clone, Default)]
 pub struct Visibility {
@@ -46,7 +51,7 @@ impl Visibility {
             let hidden = mask
                 .chunks_exact(context)
                 .zip(&self.top)
-                .all(|(mask, top)| mask[range.clone()].iter().all(|value| value.to_f32() <= top - GAP));
+                .all(|(mask, top)| mask[range.clone()].iter().all(|value| is_hidden(value.to_f32(), *top)));
             if hidden {
                 for (mask, far) in mask.chunks_exact(context).zip(&mut self.far) {
                     *far = far.max(largest(&mask[range.clone()]));
@@ -60,6 +65,11 @@ impl Visibility {
     /// The blocks that have to be visited in any case, ascending.
     pub fn near(&self) -> &[u32] {
         &self.near
+    }
+
+    /// Whether `slot` sees a position where its mask has `value`.
+    pub fn shows(&self, slot: usize, value: f16) -> bool {
+        self.top.get(slot).is_none_or(|top| !is_hidden(value.to_f32(), *top))
     }
 
     /// The largest mask value of `slot` outside the near blocks.

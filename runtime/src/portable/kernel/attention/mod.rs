@@ -106,12 +106,22 @@ pub fn attend(isa: Isa, head: Head<'_>, out: &mut [f16], scratch: &mut Scratch) 
     block::combine(isa, &head, scratch, out);
 }
 
+/// The scores `q·kᵀ` that [`attend`] begins with, before scale and mask: how many positions there are up to the last that a slot
+/// sees, and `[heads, slots, positions]`, zero where a slot does not see one.
+pub fn visible_scores(isa: Isa, head: Head<'_>) -> (usize, Vec<f16>) {
+    let context = head.context();
+    let last = head.visibility.near().last().map_or(0, |&block| block as usize + 1);
+    let positions = (last * BLOCK).min(context);
+    (positions, block::visible_scores(isa, &head, positions))
+}
+
 impl Head<'_> {
     fn context(&self) -> usize {
         self.keys.largest.len()
     }
 
-    fn slots(&self) -> usize {
+    /// Slots of a pass.
+    pub fn slots(&self) -> usize {
         self.mask.len() / self.context().max(1)
     }
 
