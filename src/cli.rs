@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes:
   0 ok · 2 usage · 10 bad input file · 11 unsupported model
-  20 parity · 21 residency · 22 golden · 23 exactness
+  20 parity · 21 residency · 22 golden · 23 exactness · 24 range
   30 Python or toolchain · 31 a stage crashed
   40 store corrupt · 41 store busy · 42 remote · 43 no room or no right to write
   70 a bug in anepipe
@@ -189,6 +189,8 @@ pub(crate) enum Gate {
     Exact(GateExact),
     /// Do the shards say what an independent forward of the model file says?
     Golden(GateGolden),
+    /// Does every value stay in the range of fp16 and of the Neural Engine's int8 products, over given prompts?
+    Range(GateRange),
 }
 
 /// What runs shards; shared by every command that does.
@@ -257,6 +259,19 @@ pub(crate) struct GateGolden {
     /// Tokens of the text at most [default: 128]
     #[arg(long, value_name = "N")]
     pub(crate) tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GateRange {
+    /// The bundle, of a whole model [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Prompts, a JSON object a line: text, prompt, turns or prompt_ids [default: gates.exact.prompts of the project file]
+    #[arg(long, value_name = "F.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompts at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
 }
 
 #[derive(Debug, Args)]

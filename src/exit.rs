@@ -9,6 +9,7 @@ use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::gates::exact::ExactError;
 use anepipe_pipeline::gates::golden::{GoldenError, ReferenceError};
 use anepipe_pipeline::gates::parity::ParityError;
+use anepipe_pipeline::gates::range::RangeError;
 use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
@@ -33,6 +34,7 @@ pub(crate) enum Exit {
     Residency = 21,
     Golden = 22,
     Exact = 23,
+    Range = 24,
     Python = 30,
     StageCrashed = 31,
     StoreCorrupt = 40,
@@ -123,16 +125,17 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         }
         StageError::Contract(error) => exit_of_class(error.exit_class()),
         StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
-        StageError::Topology(_) | StageError::Usage(_) | StageError::Exact(ExactError::NoPrompts) => {
-            Exit::Usage
-        }
+        StageError::Topology(_)
+        | StageError::Usage(_)
+        | StageError::Exact(ExactError::NoPrompts)
+        | StageError::Range(RangeError::NoPrompts) => Exit::Usage,
         StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
         StageError::Residency(error) => exit_of_residency(error),
         StageError::Golden(GoldenError::Reference(ReferenceError::Architecture { .. })) => Exit::Unsupported,
         StageError::Golden(_) | StageError::Prompts(_) => Exit::BadInput,
-        StageError::Exact(ExactError::Session(error)) | StageError::Whole(WholeError::Model(error)) => {
-            exit_of_session(error)
-        }
+        StageError::Exact(ExactError::Session(error))
+        | StageError::Range(RangeError::Prompt { source: error, .. })
+        | StageError::Whole(WholeError::Model(error)) => exit_of_session(error),
         StageError::Whole(WholeError::Tokenizer(error)) => exit_of_tokenizer(error),
         StageError::Gate { stage, .. } => exit_of_gate(*stage),
         StageError::Python(error) | StageError::Graph(GraphError::Python(error)) => match error.exit_code() {

@@ -65,6 +65,9 @@ pub enum StageError {
     /// The golden gate could not be run.
     #[error(transparent)]
     Golden(#[from] crate::gates::golden::GoldenError),
+    /// The range gate could not be run.
+    #[error(transparent)]
+    Range(#[from] crate::gates::range::RangeError),
     /// A whole model could not be loaded.
     #[error(transparent)]
     Whole(#[from] crate::stages::WholeError),

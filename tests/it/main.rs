@@ -10,5 +10,6 @@ mod determinism;
 mod gates;
 mod harness;
 mod interruptions;
+mod range;
 mod report;
 mod usage;

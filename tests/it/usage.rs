@@ -4,7 +4,7 @@ use crate::harness::{Place, Ran};
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["build"],
         &["gate"],
@@ -12,6 +12,7 @@ fn every_command_explains_itself() {
         &["gate", "residency"],
         &["gate", "exact"],
         &["gate", "golden"],
+        &["gate", "range"],
         &["generate"],
         &["explain"],
         &["graph"],

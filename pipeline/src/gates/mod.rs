@@ -3,4 +3,5 @@
 pub mod exact;
 pub mod golden;
 pub mod parity;
+pub mod range;
 pub mod residency;

@@ -5,7 +5,7 @@ use anepipe_runtime::device::Device;
 
 use super::whole::WholeModel;
 use crate::error::StageError;
-use crate::gates::exact::{self, Content, ExactReport, Prompt, Tokens};
+use crate::gates::exact::{self, ExactReport, Prompt};
 
 /// Tokens behind each prompt if nothing else is said.
 pub const DEFAULT_MAX_NEW: usize = 128;
@@ -20,14 +20,6 @@ pub fn run(
     on_prompt: impl FnMut(usize),
 ) -> Result<ExactReport, StageError> {
     let whole = WholeModel::open(parts, device)?;
-    let tokens = |prompt: &Prompt| Tokens {
-        id: prompt.id.clone(),
-        class: prompt.class.clone(),
-        ids: match &prompt.content {
-            Content::Text(text) => whole.encode(text),
-            Content::Ids(ids) => ids.clone(),
-        },
-    };
-    let prompts: Vec<Tokens> = prompts.iter().map(tokens).collect();
+    let prompts: Vec<_> = prompts.iter().map(|prompt| whole.tokens(prompt)).collect();
     Ok(exact::check(&whole.model, &prompts, max_new, on_prompt)?)
 }

@@ -8,6 +8,7 @@ pub mod golden;
 pub mod graph;
 pub mod parity;
 pub mod quantize;
+pub mod range;
 pub mod residency;
 mod whole;
 

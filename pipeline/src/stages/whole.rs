@@ -8,6 +8,8 @@ use anepipe_runtime::session::{Model, SessionError};
 use anepipe_runtime::token::TokenId;
 use anepipe_runtime::tokenizer::{Encode, Tokenizer, TokenizerError};
 
+use crate::gates::exact::{Content, Prompt, Tokens};
+
 /// A loaded model and its tokenizer.
 pub(super) struct WholeModel {
     pub(super) model: Arc<Model>,
@@ -49,6 +51,18 @@ impl WholeModel {
             None => {
                 text.bytes().map(|byte| TokenId::from(byte) % self.model.vocab().max(1) as TokenId).collect()
             }
+        }
+    }
+
+    /// The tokens of a prompt.
+    pub(super) fn tokens(&self, prompt: &Prompt) -> Tokens {
+        Tokens {
+            id: prompt.id.clone(),
+            class: prompt.class.clone(),
+            ids: match &prompt.content {
+                Content::Text(text) => self.encode(text),
+                Content::Ids(ids) => ids.clone(),
+            },
         }
     }
 }

@@ -1,8 +1,6 @@
 //! `anepipe gate exact`.
 
 use anepipe_pipeline::config::Config;
-use anepipe_pipeline::error::StageError;
-use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
 use anepipe_pipeline::stages::exact;
 
 use super::open_bundle;
@@ -16,12 +14,7 @@ pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> any
     let config = Config::read(&global.config)?;
     let device = device::open(&arguments.runs, None)?;
     let parts = open_bundle(arguments.bundle.as_ref(), &config)?.parts()?;
-    let named = arguments.prompts.as_ref().or(config.gates.exact.prompts.as_ref());
-    let mut prompts = match named {
-        Some(path) => read_prompts(path).map_err(StageError::from)?,
-        None => default_prompts(),
-    };
-    prompts.truncate(arguments.limit.unwrap_or(prompts.len()));
+    let prompts = super::prompts(arguments.prompts.as_deref(), arguments.limit, &config)?;
     let counter = Counter::new("prompts", prompts.len() as u64);
     let report = exact::run(&*device, &parts, &prompts, arguments.max_new, |done| {
         counter.at(done as u64);

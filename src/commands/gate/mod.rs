@@ -3,11 +3,14 @@
 mod exact;
 mod golden;
 mod parity;
+mod range;
 mod residency;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anepipe_pipeline::config::Config;
+use anepipe_pipeline::error::StageError;
+use anepipe_pipeline::gates::exact::{Prompt, default_prompts, read_prompts};
 use anepipe_runtime::bundle::{Bundle, BundleError};
 
 use crate::cli::{Gate, Global};
@@ -20,6 +23,7 @@ pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Resul
         Gate::Residency(arguments) => residency::run(global, arguments, output),
         Gate::Exact(arguments) => exact::run(global, arguments, output),
         Gate::Golden(arguments) => golden::run(global, arguments, output),
+        Gate::Range(arguments) => range::run(global, arguments, output),
     }
 }
 
@@ -27,4 +31,14 @@ pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Resul
 pub(crate) fn open_bundle(named: Option<&PathBuf>, config: &Config) -> Result<Bundle, BundleError> {
     let default = || config.build.out.clone().unwrap_or_else(|| PathBuf::from("out"));
     Bundle::open(&named.cloned().unwrap_or_else(default))
+}
+
+/// The first `limit` of the prompts that were named, or that the project names, or of those that are built in.
+fn prompts(named: Option<&Path>, limit: Option<usize>, config: &Config) -> Result<Vec<Prompt>, StageError> {
+    let mut prompts = match named.or(config.gates.exact.prompts.as_deref()) {
+        Some(path) => read_prompts(path)?,
+        None => default_prompts(),
+    };
+    prompts.truncate(limit.unwrap_or(prompts.len()));
+    Ok(prompts)
 }
