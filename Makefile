@@ -1,4 +1,4 @@
-# make demo   set everything up and build, prove and ship the demo model
+# make demo   set everything up; build, prove and ship the demo model, and decode with it
 # make test   every test
 # make check  formatting and lints
 # make check-apple  type-checks what only Apple systems compile, on Debian
@@ -45,6 +45,7 @@ build: setup
 demo: build
 	$(ANEPIPE) build --out out
 	$(ANEPIPE) gate parity --bundle out
+	$(ANEPIPE) generate --bundle out --max-new 64 -v --prompt 'class Point:'
 
 test: setup-dev
 	cargo test --workspace --locked $(TEST_FEATURES)

@@ -1,6 +1,6 @@
 //! A bundle as one page for people: what it is, what each gate says of it, and every figure behind that.
 //!
-//! [`Evidence`] reads the bundle's reports as typed values and refuses what contradicts itself; [`page`] turns them into HTML that
+//! [`Evidence`] reads the bundle's reports as typed values and refuses what contradicts itself; [`page()`] turns them into HTML that
 //! needs no script and loads nothing; [`Destination`] writes it whole. A page says nothing that is not in the bundle, neither the
 //! time nor the folder, so equal bundles have equal pages.
 //!
