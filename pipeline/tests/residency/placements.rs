@@ -1,14 +1,15 @@
 //! What was published, and the programs it was published about.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anepipe_mil::Program;
 use anepipe_mil::package::Package;
 use anepipe_mil::program::Value;
-use anepipe_pipeline::gates::residency::{Device, ResidencyReport};
+use anepipe_pipeline::gates::residency::{CalibrationRecord, Device, ResidencyReport};
 use anepipe_pipeline::python::Worker;
 use anepipe_pipeline::stages::graph::{self, GraphSpec, HeadSpec, LayersSpec, MODEL_FILE, Storage, Style};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::kit::{self, Decoder};
 use crate::python::phi4_mini;
@@ -26,7 +27,7 @@ pub(crate) struct Placement {
     /// As the tables name it.
     pub(crate) name: String,
     pub(crate) build: Build,
-    pub(crate) outcome: Outcome,
+    outcome: Seen,
     /// The outcome in the words and figures of its source.
     pub(crate) published: String,
     pub(crate) source: String,
@@ -34,6 +35,63 @@ pub(crate) struct Placement {
     pub(crate) basis: Option<String>,
     /// Why the prediction differs. Only where it does.
     pub(crate) miss: Option<String>,
+}
+
+/// How it is known where a program went.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seen {
+    /// Somebody wrote it.
+    Said(Outcome),
+    /// A device did: a file of `anepipe gate residency --vs-predicted`, and the number of the record in it.
+    Recorded { record: PathBuf, number: usize },
+}
+
+/// What `anepipe gate residency --vs-predicted` writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Records {
+    #[serde(rename = "schema")]
+    _schema: u32,
+    records: Vec<CalibrationRecord>,
+}
+
+impl Placement {
+    /// Where the program went. Records are looked for in `folder`.
+    pub(crate) fn outcome(&self, folder: &Path) -> Outcome {
+        match &self.outcome {
+            Seen::Said(outcome) => outcome.clone(),
+            Seen::Recorded { record, number } => {
+                let bytes = std::fs::read(folder.join(record)).unwrap();
+                let Records { records, .. } = serde_json::from_slice(&bytes).unwrap();
+                Outcome::of(&records[*number].report(&self.name))
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_device_recorded_is_an_outcome() {
+    let op = |name: &str, kind: &str, device: &str| json!({"function": "main", "name": name, "kind": kind, "preferred_device": device, "supported_devices": [device]});
+    let plan = |ops: Vec<serde_json::Value>| json!({"chip": "Apple M4", "os": "26.1", "os_build": "25B78", "ops": ops});
+    let record = |ops| json!({"schema": 1, "program": "00", "plan": plan(ops)});
+    let records = json!({"schema": 1, "records": [
+        record(vec![op("a", "ios18.conv", "ane")]),
+        record(vec![op("a", "ios18.conv", "ane"), op("b", "ios18.topk", "cpu")]),
+        record(vec![op("a", "ios18.conv", "cpu")]),
+    ]});
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mac.json"), records.to_string()).unwrap();
+    for (number, expected) in
+        [Outcome::Resident, Outcome::Partly(vec!["topk".to_owned()]), Outcome::Off].into_iter().enumerate()
+    {
+        let placement: Placement = toml::from_str(&format!(
+            "name = 'x'\nbuild.head = {{ rows = 8 }}\noutcome = {{ record = 'mac.json', number = {number} }}\n\
+             published = ''\nsource = 'a Mac'\n"
+        ))
+        .unwrap();
+        assert_eq!(placement.outcome(folder.path()), expected);
+    }
 }
 
 /// Where the program went.
