@@ -13,7 +13,6 @@ use anepipe_pipeline::build::{
 use anepipe_pipeline::config::{Config, ExactConfig};
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::event::{Events, Outcome, Sink, Timed};
-use anepipe_pipeline::gates::exact::{default_prompts, read_prompts};
 use anepipe_pipeline::gates::residency;
 use anepipe_pipeline::python::{Lookup, PythonEnvironment};
 use anepipe_pipeline::scheduler::{KeepGoing, Options};
@@ -251,12 +250,8 @@ fn golden(config: &Config) -> Result<GoldenOptions, StageError> {
 }
 
 fn exact(config: &Config) -> Result<ExactOptions, StageError> {
-    let ExactConfig { prompts, limit, max_new } = &config.gates.exact;
-    let mut prompts = match prompts {
-        Some(path) => read_prompts(path)?,
-        None => default_prompts(),
-    };
-    prompts.truncate(limit.unwrap_or(BUILD_PROMPTS));
+    let ExactConfig { limit, max_new, .. } = config.gates.exact;
+    let prompts = super::gate::prompts(None, Some(limit.unwrap_or(BUILD_PROMPTS)), config)?;
     Ok(ExactOptions { prompts, max_new: max_new.unwrap_or(BUILD_MAX_NEW) })
 }
 

@@ -34,7 +34,11 @@ pub(crate) fn open_bundle(named: Option<&PathBuf>, config: &Config) -> Result<Bu
 }
 
 /// The first `limit` of the prompts that were named, or that the project names, or of those that are built in.
-fn prompts(named: Option<&Path>, limit: Option<usize>, config: &Config) -> Result<Vec<Prompt>, StageError> {
+pub(crate) fn prompts(
+    named: Option<&Path>,
+    limit: Option<usize>,
+    config: &Config,
+) -> Result<Vec<Prompt>, StageError> {
     let mut prompts = match named.or(config.gates.exact.prompts.as_deref()) {
         Some(path) => read_prompts(path)?,
         None => default_prompts(),
