@@ -14,8 +14,8 @@ use anepipe_runtime::token::TokenId;
 use anepipe_runtime::tokenizer::{Encode, Message, StopStrings, Tokenizer};
 use serde::Serialize;
 
+use super::bundle;
 use super::device::{self, tell_loads};
-use super::gate::open_bundle;
 use crate::cli::{self, Drafts, Format, Global};
 use crate::exit::{Exit, Failed};
 use crate::output::{self, Output};
@@ -57,7 +57,7 @@ pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) ->
     let config = Config::read(&global.config)?;
     let device = device::open(&arguments.runs, arguments.threads)?;
     let choose = Choose::new(&sampling(arguments)).map_err(|error| Failed::usage(error.to_string()))?;
-    let parts = open_bundle(arguments.bundle.as_ref(), &config)?.parts()?;
+    let parts = bundle::open(arguments.bundle.as_ref(), &config, global)?.parts()?;
     let tokenizer = Tokenizer::read(&parts.tokenizer)?;
     let prompt = prompt(arguments, &tokenizer)?;
     let mut session = Session::new(&Arc::new(Model::open(&parts, &*device)?))?;

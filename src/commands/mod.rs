@@ -1,6 +1,7 @@
 //! One module a command. Each reads its arguments, calls the library once, and reports.
 
 mod build;
+mod bundle;
 mod cache;
 mod compile;
 mod device;
@@ -11,6 +12,8 @@ mod generate;
 mod graph;
 mod inspect;
 mod report;
+
+use std::path::PathBuf;
 
 use anepipe_artifacts::Store;
 
@@ -34,11 +37,16 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     }
 }
 
+/// The store's folder, by the options.
+fn store_folder(global: &Global) -> anyhow::Result<PathBuf> {
+    let default = || anepipe_artifacts::default_dir(|name| std::env::var_os(name));
+    let folder = global.cache_dir.clone().or_else(default);
+    folder.ok_or_else(|| {
+        Failed::usage("there is no home folder to keep the store in; give --cache-dir").into()
+    })
+}
+
 /// Opens the store that the options name.
 fn store(global: &Global) -> anyhow::Result<Store> {
-    let default = || anepipe_artifacts::default_dir(|name| std::env::var_os(name));
-    let Some(dir) = global.cache_dir.clone().or_else(default) else {
-        return Err(Failed::usage("there is no home folder to keep the store in; give --cache-dir").into());
-    };
-    Ok(Store::open(dir)?)
+    Ok(Store::open(store_folder(global)?)?)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anepipe_pipeline::config::Config;
 use serde::Serialize;
 
-use super::gate::open_bundle;
+use super::bundle;
 use crate::cli::{self, Global};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -21,7 +21,7 @@ struct Written<'a> {
 pub(crate) fn run(global: &Global, arguments: &cli::Report, output: Output) -> anyhow::Result<Exit> {
     let destination = Destination::new(&arguments.out)?;
     let config = Config::read(&global.config)?;
-    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     destination.write(&page(&Evidence::read(&bundle)?))?;
     let written = Written { schema: 1, out: &arguments.out };
     output.result(&written, || format!("report: {}", written.out.display()))?;

@@ -3,8 +3,8 @@
 use anepipe_pipeline::config::Config;
 use anepipe_pipeline::stages::exact;
 
-use super::open_bundle;
 use crate::cli::{GateExact, Global};
+use crate::commands::bundle;
 use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
@@ -13,7 +13,7 @@ use crate::output::progress::Counter;
 pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
     let device = device::open(&arguments.runs, None)?;
-    let parts = open_bundle(arguments.bundle.as_ref(), &config)?.parts()?;
+    let parts = bundle::open(arguments.bundle.as_ref(), &config, global)?.parts()?;
     let prompts = super::prompts(arguments.prompts.as_deref(), arguments.limit, &config)?;
     let counter = Counter::new("prompts", prompts.len() as u64);
     let report = exact::run(&*device, &parts, &prompts, arguments.max_new, |done| {

@@ -6,8 +6,8 @@ use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::stages::golden::{self, GoldenTask};
 use anepipe_pipeline::stages::quantize::Quantization;
 
-use super::open_bundle;
 use crate::cli::{GateGolden, Global};
+use crate::commands::bundle;
 use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, arguments: &GateGolden, output: Output) -> an
         )
         .into());
     };
-    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     let parts = bundle.parts()?;
     let quantization: Quantization = bundle.manifest().quantization.parse().map_err(Failed::bad_input)?;
     let gguf = Gguf::open(&model).map_err(StageError::from)?;

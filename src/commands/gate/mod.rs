@@ -6,12 +6,11 @@ mod parity;
 mod range;
 mod residency;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anepipe_pipeline::config::Config;
 use anepipe_pipeline::error::StageError;
 use anepipe_pipeline::gates::exact::{Prompt, default_prompts, read_prompts};
-use anepipe_runtime::bundle::{Bundle, BundleError};
 
 use crate::cli::{Gate, Global};
 use crate::exit::Exit;
@@ -25,12 +24,6 @@ pub(crate) fn run(global: &Global, gate: &Gate, output: Output) -> anyhow::Resul
         Gate::Golden(arguments) => golden::run(global, arguments, output),
         Gate::Range(arguments) => range::run(global, arguments, output),
     }
-}
-
-/// Opens the bundle that was named, or where the project's builds go.
-pub(crate) fn open_bundle(named: Option<&PathBuf>, config: &Config) -> Result<Bundle, BundleError> {
-    let default = || config.build.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-    Bundle::open(&named.cloned().unwrap_or_else(default))
 }
 
 /// The first `limit` of the prompts that were named, or that the project names, or of those that are built in.

@@ -5,8 +5,8 @@ use anepipe_pipeline::stages::parity::{self, JudgedReport, ParityTask};
 use anepipe_runtime::bundle::manifest::Role;
 use serde::Serialize;
 
-use super::open_bundle;
 use crate::cli::{GateParity, Global};
+use crate::commands::bundle;
 use crate::commands::device::{self, tell_loads};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
@@ -21,7 +21,7 @@ struct Gated {
 pub(super) fn run(global: &Global, arguments: &GateParity, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
     let device = device::open(&arguments.runs, None)?;
-    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     let manifest = bundle.manifest();
     let token_embeddings = bundle.resolve(&manifest.token_embeddings)?;
     let mut shards = Vec::new();

@@ -5,15 +5,15 @@ use anepipe_pipeline::stages::range;
 use anepipe_runtime::bundle::manifest::Role;
 use anepipe_runtime::portable::PortableDevice;
 
-use super::open_bundle;
 use crate::cli::{GateRange, Global};
+use crate::commands::bundle;
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 use crate::output::progress::Counter;
 
 pub(super) fn run(global: &Global, arguments: &GateRange, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     let parts = bundle.parts()?;
     let shards = bundle.manifest().shards.iter().filter(|shard| shard.role == Role::Layers);
     let layers: Vec<_> = shards.map(|shard| shard.range[0]..shard.range[1]).collect();

@@ -9,9 +9,8 @@ use anepipe_pipeline::stages::residency::{self, Require, ResidencyTask};
 use anepipe_runtime::bundle::Bundle;
 use serde::Serialize;
 
-use super::open_bundle;
 use crate::cli::{GateResidency, Global};
-use crate::commands::build;
+use crate::commands::{build, bundle};
 use crate::exit::{Exit, Failed};
 use crate::output::Output;
 
@@ -42,7 +41,7 @@ struct Records {
 
 pub(super) fn run(global: &Global, arguments: &GateResidency, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let bundle = open_bundle(arguments.bundle.as_ref(), &config)?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     let target = build::machine(arguments.machine, &config);
     let predicted = bundle.manifest().shards.iter().map(|shard| {
         let task = ResidencyTask { name: shard.path.clone(), target };
