@@ -3,6 +3,7 @@
 // Doc comments here are what `--help` prints, to people who read a terminal and not Markdown.
 #![allow(clippy::doc_markdown)]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anepipe_pipeline::gates::residency::{Chip, Os};
@@ -11,6 +12,7 @@ use anepipe_pipeline::stages::quantize::Quantization;
 use anepipe_pipeline::stages::residency::Require;
 use anepipe_pipeline::topology::{LayerRange, Topology};
 use anepipe_runtime::device::DeviceKind;
+use anepipe_runtime::portable::Isa;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds, proves and ships language-model shards for Apple's Neural Engine.
@@ -194,11 +196,23 @@ pub(crate) enum Gate {
 }
 
 /// What runs shards; shared by every command that does.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Runs {
     /// What runs the shards: any CPU, or Core ML on a Mac
     #[arg(long, value_name = "portable|coreml", default_value_t = DeviceKind::Portable)]
     pub(crate) device: DeviceKind,
+    /// Threads of the portable device [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Instructions that the portable device may use; changes speed and never a bit [default: the best this machine has]
+    #[arg(long, value_name = "NAME", value_parser = isa)]
+    pub(crate) isa: Option<Isa>,
+}
+
+/// An instruction set of this machine, by its name.
+fn isa(name: &str) -> Result<Isa, String> {
+    let names = || Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+    Isa::by_name(name).ok_or_else(|| format!("this machine has {}", names()))
 }
 
 #[derive(Debug, Args)]
@@ -324,9 +338,6 @@ pub(crate) struct Generate {
     /// Equal seeds draw equal texts, with drafts and without
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Threads of the portable device [default: one a core]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<std::num::NonZeroUsize>,
 }
 
 /// Where drafts come from.

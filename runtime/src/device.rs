@@ -17,7 +17,7 @@ use std::path::Path;
 use half::f16;
 
 pub use self::load_time::{LoadTime, LoadTimes};
-pub use self::open::{DeviceKind, open};
+pub use self::open::{Cpu, DeviceKind, open};
 use crate::error::RuntimeError;
 use crate::tensor::Tensor;
 

@@ -1,16 +1,14 @@
 //! The device that `--device` names, and what it has to tell.
 
-use std::num::NonZeroUsize;
-
-use anepipe_runtime::device::{self, Device};
+use anepipe_runtime::device::{self, Cpu, Device};
 use anepipe_runtime::error::RuntimeError;
 
 use crate::cli::Runs;
 use crate::output;
 
-/// Opens the device. `threads` is for the portable one alone.
-pub(super) fn open(runs: &Runs, threads: Option<NonZeroUsize>) -> Result<Box<dyn Device>, RuntimeError> {
-    device::open(runs.device, threads)
+/// Opens the device.
+pub(super) fn open(runs: Runs) -> Result<Box<dyn Device>, RuntimeError> {
+    device::open(runs.device, Cpu { threads: runs.threads, isa: runs.isa })
 }
 
 /// Says what loading took, on a device where that is worth saying: whoever measures anything there needs it apart.

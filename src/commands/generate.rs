@@ -55,7 +55,7 @@ struct Stats {
 
 pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let device = device::open(&arguments.runs, arguments.threads)?;
+    let device = device::open(arguments.runs)?;
     let choose = Choose::new(&sampling(arguments)).map_err(|error| Failed::usage(error.to_string()))?;
     let parts = bundle::open(arguments.bundle.as_ref(), &config, global)?.parts()?;
     let tokenizer = Tokenizer::read(&parts.tokenizer)?;

@@ -1,8 +1,13 @@
 //! Whole models: what they say, that drafts change nothing, and what is refused.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
+use anepipe_runtime::bundle::{Bundle, Parts};
+use anepipe_runtime::portable::{Isa, PortableDevice};
+use anepipe_runtime::session::{Model, Session};
 use serde_json::Value;
 
 use crate::harness::{Place, Ran, demo_model, shared};
@@ -204,4 +209,53 @@ fn bundles_that_cannot_be_trusted() {
 fn replace(path: &Path, bytes: &[u8]) {
     std::fs::remove_file(path).unwrap();
     std::fs::write(path, bytes).unwrap();
+}
+
+/// The logits behind every token of `tokens`, looked at in passes of `width` tokens.
+fn logits(parts: &Parts, device: &PortableDevice, tokens: &[u32], width: usize) -> Vec<u16> {
+    let model = Arc::new(Model::open(parts, device).unwrap());
+    let mut session = Session::new(&model).unwrap();
+    let mut bits = Vec::new();
+    for chunk in tokens.chunks(width) {
+        session.pass(chunk).unwrap();
+        for slot in 0..chunk.len() {
+            bits.extend(session.logits(slot).unwrap().iter().map(|logit| logit.to_bits()));
+        }
+        session.commit(chunk.len()).unwrap();
+    }
+    bits
+}
+
+#[test]
+fn no_bit_depends_on_instructions_threads_or_the_width_of_a_pass() {
+    let place = Place::new();
+    let out = place.whole(&demo_model(), &["--context", "256", "--widths", "1,4,32"]);
+    let parts = Bundle::open(&out).unwrap().parts().unwrap();
+    let tokens: Vec<u32> = (0..70).map(|index| (index * 577 + 100) % 2048).collect();
+    let plain = PortableDevice::new().with_isa(Isa::BASELINE).with_threads(NonZeroUsize::MIN).unwrap();
+    let expected = logits(&parts, &plain, &tokens, 1);
+    for isa in Isa::available() {
+        for threads in [1, 2] {
+            let threads = NonZeroUsize::new(threads).unwrap();
+            let device = PortableDevice::new().with_isa(isa).with_threads(threads).unwrap();
+            for width in [1, 3, 4, 21, 32] {
+                assert!(logits(&parts, &device, &tokens, width) == expected, "{isa:?}, {threads}, {width}");
+            }
+        }
+    }
+    // The same through the command, whose prompt goes through the widest passes.
+    let prompt = tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let generate = ["--prompt-ids", &prompt, "--max-new", "60", "--ignore-eos"];
+    let expected = place.generate(&[&generate[..], &["--isa", "baseline", "--draft", "off"]].concat());
+    let expected = expected.expect_ok().json();
+    assert_eq!(expected["stats"]["prefill_passes"], 3);
+    for isa in Isa::available() {
+        for threads in ["1", "2"] {
+            let switches = ["--isa", isa.name(), "--threads", threads];
+            let answer = place.generate(&[&generate[..], &switches].concat()).expect_ok().json();
+            assert_eq!(answer["tokens"], expected["tokens"], "{switches:?}");
+        }
+    }
+    let refused = place.generate(&[&generate[..], &["--isa", "abacus"]].concat());
+    assert!(refused.expect_code(2).stderr.contains("this machine has baseline"));
 }

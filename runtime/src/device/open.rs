@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::Device;
 use crate::error::RuntimeError;
-use crate::portable::PortableDevice;
+use crate::portable::{Isa, PortableDevice};
 
 /// The devices there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,17 +51,30 @@ impl FromStr for DeviceKind {
     }
 }
 
-/// Opens the device. `threads` is how many the portable one may use (every core if absent); Core ML decides that for itself, so
-/// there it is an error.
-pub fn open(kind: DeviceKind, threads: Option<NonZeroUsize>) -> Result<Box<dyn Device>, RuntimeError> {
-    let refuse = |reason: &str| RuntimeError::Device { device: kind.to_string(), reason: reason.to_owned() };
-    match (kind, threads) {
-        (DeviceKind::Portable, None) => Ok(Box::new(PortableDevice::new())),
-        (DeviceKind::Portable, Some(count)) => Ok(Box::new(PortableDevice::new().with_threads(count)?)),
-        (DeviceKind::CoreMl, None) => core_ml(),
-        (DeviceKind::CoreMl, Some(_)) => {
-            Err(refuse("Core ML decides by itself how many threads it uses; leave the number of threads out"))
+/// What the portable device may use of this machine; everything it has unless something is named. No bit depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// Threads; one a core if absent.
+    pub threads: Option<NonZeroUsize>,
+    /// Instructions; the best there are if absent.
+    pub isa: Option<Isa>,
+}
+
+/// Opens the device. `cpu` is about the portable one; Core ML decides for itself, so there anything named is an error.
+pub fn open(kind: DeviceKind, cpu: Cpu) -> Result<Box<dyn Device>, RuntimeError> {
+    match kind {
+        DeviceKind::Portable => {
+            let device = match cpu.threads {
+                Some(count) => PortableDevice::new().with_threads(count)?,
+                None => PortableDevice::new(),
+            };
+            Ok(Box::new(device.with_isa(cpu.isa.unwrap_or_else(Isa::best))))
         }
+        DeviceKind::CoreMl if cpu == Cpu::default() => core_ml(),
+        DeviceKind::CoreMl => Err(RuntimeError::Device {
+            device: kind.to_string(),
+            reason: "Core ML decides by itself which threads and instructions it uses; leave them out".to_owned(),
+        }),
     }
 }
 
@@ -102,24 +115,29 @@ mod tests {
     }
 
     #[test]
-    fn the_portable_device_opens_with_and_without_a_number_of_threads() {
+    fn the_portable_device_opens_with_and_without_limits() {
         for threads in [None, NonZeroUsize::new(1), NonZeroUsize::new(3)] {
-            let device = open(DeviceKind::Portable, threads).expect("a device");
-            assert_eq!(device.name(), "portable");
-            assert_eq!(device.load_times(), []);
+            for isa in [None, Some(Isa::BASELINE)] {
+                let device = open(DeviceKind::Portable, Cpu { threads, isa }).expect("a device");
+                assert_eq!(device.name(), "portable");
+                assert_eq!(device.load_times(), []);
+            }
         }
     }
 
     #[test]
-    fn core_ml_has_no_number_of_threads() {
-        let error = open(DeviceKind::CoreMl, NonZeroUsize::new(2)).err().expect("refused").to_string();
-        assert!(error.contains("leave the number of threads out"), "{error}");
+    fn core_ml_has_no_limits() {
+        let threads = Cpu { threads: NonZeroUsize::new(2), isa: None };
+        for cpu in [threads, Cpu { threads: None, isa: Some(Isa::BASELINE) }] {
+            let error = open(DeviceKind::CoreMl, cpu).err().expect("refused").to_string();
+            assert!(error.contains("leave them out"), "{error}");
+        }
     }
 
     #[cfg(not(target_vendor = "apple"))]
     #[test]
     fn core_ml_away_from_apple_says_what_it_needs() {
-        let error = open(DeviceKind::CoreMl, None).err().expect("refused").to_string();
+        let error = open(DeviceKind::CoreMl, Cpu::default()).err().expect("refused").to_string();
         for needed in ["opening the device `coreml`", "Apple silicon", "macOS 15", "device `portable`"] {
             assert!(error.contains(needed), "{error}");
         }

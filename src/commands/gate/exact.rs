@@ -12,7 +12,7 @@ use crate::output::progress::Counter;
 
 pub(super) fn run(global: &Global, arguments: &GateExact, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let device = device::open(&arguments.runs, None)?;
+    let device = device::open(arguments.runs)?;
     let parts = bundle::open(arguments.bundle.as_ref(), &config, global)?.parts()?;
     let prompts = super::prompts(arguments.prompts.as_deref(), arguments.limit, &config)?;
     let counter = Counter::new("prompts", prompts.len() as u64);

@@ -15,7 +15,7 @@ use crate::output::progress::Counter;
 
 pub(super) fn run(global: &Global, arguments: &GateGolden, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let device = device::open(&arguments.runs, None)?;
+    let device = device::open(arguments.runs)?;
     let Some(model) = arguments.model.clone().or_else(|| config.model.path.clone()) else {
         return Err(Failed::usage(
             "there is no model to compare with; give --model F.gguf, the file that the bundle was built from",

@@ -20,7 +20,7 @@ struct Gated {
 
 pub(super) fn run(global: &Global, arguments: &GateParity, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let device = device::open(&arguments.runs, None)?;
+    let device = device::open(arguments.runs)?;
     let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
     let manifest = bundle.manifest();
     let token_embeddings = bundle.resolve(&manifest.token_embeddings)?;
