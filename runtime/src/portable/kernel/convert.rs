@@ -1,14 +1,18 @@
 //! Between fp16 in memory and fp32 in registers.
 #![allow(unsafe_code, clippy::wildcard_imports)]
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 use half::f16;
+#[cfg(not(target_arch = "aarch64"))]
 use half::slice::HalfFloatSliceExt;
 
 use super::Isa;
 use super::isa::Level;
+#[cfg(not(target_arch = "aarch64"))]
 use crate::portable::arith::half::NAN;
 
 /// Widens `x` into `out`, exactly.
@@ -18,10 +22,14 @@ use crate::portable::arith::half::NAN;
 pub fn widen(isa: Isa, x: &[f16], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "lengths of fp16 and fp32 elements");
     match isa.level() {
+        #[cfg(not(target_arch = "aarch64"))]
         Level::Baseline => x.convert_to_f32_slice(out),
+        // SAFETY: NEON is a part of the target.
+        #[cfg(target_arch = "aarch64")]
+        Level::Baseline | Level::Neon | Level::NeonI8mm => unsafe { widen_neon(x, out) },
         // SAFETY: an `Isa` of this level exists only where the features were detected.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { widen_avx2(x, out) },
+        Level::Avx2 | Level::AvxVnni => unsafe { widen_avx2(x, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { widen_avx512(x, out) },
@@ -35,15 +43,19 @@ pub fn widen(isa: Isa, x: &[f16], out: &mut [f32]) {
 pub fn narrow(isa: Isa, values: &[f32], out: &mut [f16]) {
     assert_eq!(values.len(), out.len(), "lengths of fp32 and fp16 elements");
     match isa.level() {
+        #[cfg(not(target_arch = "aarch64"))]
         Level::Baseline => {
             out.convert_from_f32_slice(values);
             for (out, value) in out.iter_mut().zip(values) {
                 *out = if value.is_nan() { NAN } else { *out };
             }
         }
+        // SAFETY: NEON is a part of the target.
+        #[cfg(target_arch = "aarch64")]
+        Level::Baseline | Level::Neon | Level::NeonI8mm => unsafe { narrow_neon(values, out) },
         // SAFETY: an `Isa` of this level exists only where the features were detected.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { narrow_avx2(values, out) },
+        Level::Avx2 | Level::AvxVnni => unsafe { narrow_avx2(values, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { narrow_avx512(values, out) },
@@ -130,6 +142,61 @@ fn round_avx512(values: __m512) -> __m256i {
     let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
     let values = _mm512_mask_blend_ps(nan, values, _mm512_set1_ps(f32::NAN));
     _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values)
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn widen_neon(x: &[f16], out: &mut [f32]) {
+    let (whole, tail) = x.as_chunks::<4>();
+    let (out, rest) = out.as_chunks_mut::<4>();
+    for (x, out) in whole.iter().zip(out) {
+        *out = widen_four(x);
+    }
+    // One at a time, `half` would ask for a further feature each time, or spell the conversion out.
+    let mut last = [f16::ZERO; 4];
+    last[..tail.len()].copy_from_slice(tail);
+    rest.copy_from_slice(&widen_four(&last)[..tail.len()]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn widen_four(x: &[f16; 4]) -> [f32; 4] {
+    let mut out = [0.0; 4];
+    // SAFETY: four fp16 are read from an array of four, four fp32 written to an array of four.
+    unsafe {
+        let x = vreinterpret_f16_u16(vld1_u16(x.as_ptr().cast()));
+        vst1q_f32(out.as_mut_ptr(), vcvt_f32_f16(x));
+    }
+    out
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn narrow_neon(values: &[f32], out: &mut [f16]) {
+    let (whole, tail) = values.as_chunks::<4>();
+    let (out, rest) = out.as_chunks_mut::<4>();
+    for (values, out) in whole.iter().zip(out) {
+        *out = narrow_four(values);
+    }
+    let mut last = [0.0; 4];
+    last[..tail.len()].copy_from_slice(tail);
+    rest.copy_from_slice(&narrow_four(&last)[..tail.len()]);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn narrow_four(values: &[f32; 4]) -> [f16; 4] {
+    let mut out = [f16::ZERO; 4];
+    // SAFETY: four fp32 are read from an array of four, four fp16 written to an array of four.
+    unsafe {
+        let values = vld1q_f32(values.as_ptr());
+        // A NaN would keep the high bits of its payload.
+        let values = vbslq_f32(vceqq_f32(values, values), values, vdupq_n_f32(f32::NAN));
+        vst1_u16(out.as_mut_ptr().cast(), vreinterpret_u16_f16(vcvt_f16_f32(values)));
+    }
+    out
 }
 
 #[cfg(test)]

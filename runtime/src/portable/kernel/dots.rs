@@ -3,6 +3,8 @@
 //! Elements of columns stand for fp16 numbers, so products are exact and may be fused with their addition.
 #![allow(unsafe_code, clippy::wildcard_imports)]
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -10,7 +12,9 @@ use half::f16;
 
 use super::Isa;
 use super::isa::Level;
-use crate::portable::arith::lanes::{LANES, fold};
+use crate::portable::arith::lanes::LANES;
+#[cfg(not(target_arch = "aarch64"))]
+use crate::portable::arith::lanes::fold;
 
 /// Columns whose sums are kept in registers together.
 pub const GROUP: usize = 4;
@@ -63,16 +67,21 @@ pub fn dots(isa: Isa, row: &[f16], columns: Columns<'_>, mut write: impl FnMut(u
 fn group<const T: usize>(isa: Isa, row: &[f16], columns: Columns<'_>, first: usize) -> [f32; GROUP] {
     let columns: [&[[f32; LANES]]; T] = std::array::from_fn(|t| columns.column(first + t));
     match isa.level() {
+        #[cfg(not(target_arch = "aarch64"))]
         Level::Baseline => baseline(row, columns),
+        // SAFETY: NEON is a part of the target.
+        #[cfg(target_arch = "aarch64")]
+        Level::Baseline | Level::Neon | Level::NeonI8mm => unsafe { neon(row, columns) },
         // SAFETY: an `Isa` of this level exists only where the features were detected.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2(row, columns) },
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2(row, columns) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512(row, columns) },
     }
 }
 
+#[cfg(not(target_arch = "aarch64"))]
 fn baseline<const T: usize>(row: &[f16], columns: [&[[f32; LANES]]; T]) -> [f32; GROUP] {
     let mut lanes = [[0f32; LANES]; T];
     for (index, elements) in row.chunks(LANES).enumerate() {
@@ -159,6 +168,34 @@ fn fold_eights(eights: [__m256; GROUP]) -> [f32; GROUP] {
     let mut sums = [0.0; GROUP];
     // SAFETY: four fp32 are written to an array of four.
     unsafe { _mm_storeu_ps(sums.as_mut_ptr(), folded) };
+    sums
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn neon<const T: usize>(row: &[f16], columns: [&[[f32; LANES]]; T]) -> [f32; GROUP] {
+    let mut lanes = [[vdupq_n_f32(0.0); 4]; T];
+    let (whole, tail) = row.as_chunks::<LANES>();
+    let mut last = [f16::ZERO; LANES];
+    last[..tail.len()].copy_from_slice(tail);
+    let columns = columns.map(|column| &column[..row.len().div_ceil(LANES)]);
+    for (index, elements) in whole.iter().chain((!tail.is_empty()).then_some(&last)).enumerate() {
+        let (fours, _) = elements.as_chunks::<4>();
+        for (quarter, four) in fours.iter().enumerate() {
+            // SAFETY: four fp16 are read from an array of four.
+            let w = vcvt_f32_f16(vreinterpret_f16_u16(unsafe { vld1_u16(four.as_ptr().cast()) }));
+            for (lanes, column) in lanes.iter_mut().zip(columns) {
+                let (x, _) = column[index].as_chunks::<4>();
+                // SAFETY: four fp32 are read from an array of four.
+                lanes[quarter] = vfmaq_f32(lanes[quarter], w, unsafe { vld1q_f32(x[quarter].as_ptr()) });
+            }
+        }
+    }
+    let mut sums = [0.0; GROUP];
+    for (sum, [a, b, c, d]) in sums.iter_mut().zip(lanes) {
+        let four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+        *sum = vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)));
+    }
     sums
 }
 

@@ -14,9 +14,18 @@ pub(super) enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX-VNNI, with everything of [`Level::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI, with everything of [`Level::Avx2`].
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The dot products of bytes that NEON may have (`FEAT_DotProd`). NEON itself is a part of the baseline.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// NEON's matrix products of bytes (`FEAT_I8MM`), with everything of [`Level::Neon`].
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 impl Isa {
@@ -33,6 +42,9 @@ impl Isa {
             && is_x86_feature_detected!("f16c")
         {
             sets.push(Self(Level::Avx2));
+            if is_x86_feature_detected!("avxvnni") {
+                sets.push(Self(Level::AvxVnni));
+            }
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
@@ -40,6 +52,13 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 sets.push(Self(Level::Avx512));
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            sets.push(Self(Level::Neon));
+            if std::arch::is_aarch64_feature_detected!("i8mm") {
+                sets.push(Self(Level::NeonI8mm));
             }
         }
         sets
@@ -55,14 +74,20 @@ impl Isa {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
 
-    /// `baseline`, `avx2` or `avx512`.
+    /// `baseline`; on x86-64 `avx2`, `avx-vnni` or `avx512`; on 64-bit ARM `neon` or `neon-i8mm`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Baseline => "baseline",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => "neon-i8mm",
         }
     }
 
@@ -100,8 +125,9 @@ macro_rules! for_each_isa {
                     body($($arg),*);
                 }
                 match isa.level() {
-                    // SAFETY: an `Isa` of this level exists only where the features were detected.
-                    $crate::portable::kernel::isa::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: an `Isa` of these levels exists only where the features were detected.
+                    $crate::portable::kernel::isa::Level::Avx2
+                    | $crate::portable::kernel::isa::Level::AvxVnni => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::portable::kernel::isa::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     $crate::portable::kernel::isa::Level::Baseline => {}

@@ -3,6 +3,8 @@
 //! The lowest digit is zero for every element above about 2⁻¹¹ of its column's largest, so it is kept apart, with a
 //! list of the blocks in which some element of the column has it.
 
+use std::ops::Range;
+
 use super::GROUP;
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::isa::for_each_isa;
@@ -29,6 +31,14 @@ pub(super) struct Lowest {
     pub(super) used: Vec<u32>,
 }
 
+impl Lowest {
+    /// Those blocks of `part` that are not zero, ascending.
+    pub(super) fn used_in(&self, part: Range<usize>) -> &[u32] {
+        let place = |block: usize| self.used.partition_point(|&used| (used as usize) < block);
+        &self.used[place(part.start)..place(part.end)]
+    }
+}
+
 /// The digits of several columns.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Digits {
@@ -39,6 +49,7 @@ pub(super) struct Digits {
     /// Digit 0, per column.
     lowest: Vec<Lowest>,
     /// −128 · Σ digit, per column, for digits 0 to 3.
+    #[cfg(target_arch = "x86_64")]
     corrections: Vec<[i32; 4]>,
 }
 
@@ -51,7 +62,8 @@ pub(super) struct Group<'a> {
     pub(super) dense: &'a [[Block; DENSE]],
     /// Per column.
     pub(super) lowest: &'a [Lowest],
-    /// Per column, what takes the weights' offset of 128 off each digit's sum.
+    /// Per column, what takes the weights' offset of 128 off each digit's sum, where bytes of weights are unsigned.
+    #[cfg(target_arch = "x86_64")]
     pub(super) corrections: &'a [[i32; 4]],
 }
 
@@ -61,8 +73,11 @@ impl Digits {
         let blocks = length.div_ceil(BLOCK);
         self.dense.clear();
         self.dense.resize(count * blocks, [ZERO; DENSE]);
-        self.corrections.clear();
-        self.corrections.resize(count, [0; 4]);
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.corrections.clear();
+            self.corrections.resize(count, [0; 4]);
+        }
         if self.lowest.len() < count {
             self.lowest.resize(count, Lowest::default());
         }
@@ -87,7 +102,10 @@ impl Digits {
                 lowest.used.push(block as u32);
             }
         }
-        self.corrections[column] = sums.map(|sum| -128 * sum);
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.corrections[column] = sums.map(|sum| -128 * sum);
+        }
     }
 
     pub(super) fn group(&self, group: usize) -> Group<'_> {
@@ -97,6 +115,7 @@ impl Digits {
             length: self.length,
             dense: &self.dense[start..start + count * self.length.div_ceil(BLOCK)],
             lowest: &self.lowest[columns.clone()],
+            #[cfg(target_arch = "x86_64")]
             corrections: &self.corrections[columns],
         }
     }

@@ -9,9 +9,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod digits;
 mod finish;
 mod limbs;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use half::f16;
 
@@ -64,8 +68,10 @@ pub struct Columns {
     /// The 30-bit integers of the column that is being converted.
     integers: Vec<i32>,
     limbs: limbs::Limbs,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     digits: digits::Digits,
+    #[cfg(target_arch = "aarch64")]
+    pairs: neon::Pairs,
 }
 
 impl Columns {
@@ -78,8 +84,10 @@ impl Columns {
             wide: Vec::new(),
             integers: Vec::new(),
             limbs: limbs::Limbs::default(),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             digits: digits::Digits::default(),
+            #[cfg(target_arch = "aarch64")]
+            pairs: neon::Pairs::default(),
         }
     }
 
@@ -122,7 +130,14 @@ impl Columns {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => self.limbs.start(count, self.length),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => self.digits.start(count, self.length),
+            Level::AvxVnni | Level::Avx512 => self.digits.start(count, self.length),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => self.digits.start(count, self.length),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => {
+                self.digits.start(count, self.length);
+                self.pairs.start(count, self.length);
+            }
         }
     }
 
@@ -132,7 +147,14 @@ impl Columns {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => self.limbs.store(column, &self.integers),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => self.digits.store(self.isa, column, &self.integers),
+            Level::AvxVnni | Level::Avx512 => self.digits.store(self.isa, column, &self.integers),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => self.digits.store(self.isa, column, &self.integers),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => {
+                self.digits.store(self.isa, column, &self.integers);
+                self.pairs.store(column, &self.digits);
+            }
         }
     }
 
@@ -159,7 +181,15 @@ impl Columns {
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::multiply(self.limbs.group(group), strip.weights, sums),
                     #[cfg(target_arch = "x86_64")]
+                    Level::AvxVnni => avx_vnni::multiply(self.digits.group(group), strip.weights, sums),
+                    #[cfg(target_arch = "x86_64")]
                     Level::Avx512 => avx512::multiply(self.digits.group(group), strip.weights, sums),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => neon::multiply(self.digits.group(group), strip.weights, sums),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::NeonI8mm => {
+                        neon::multiply_i8mm((&self.digits, &self.pairs), group, strip.weights, sums);
+                    }
                 }
                 let first = group * GROUP;
                 let scalings = &self.scalings[first..(first + GROUP).min(count)];
@@ -178,5 +208,7 @@ for_each_isa! {
     }
 }
 
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod byte_tests;
 #[cfg(test)]
 mod tests;
