@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Gate(Gate),
     /// Decode with a bundle of a whole model, and print the text as it comes
     Generate(Box<Generate>),
+    /// Measure a bundle of a whole model: passes, prefill and decoding, beside a plain read of memory
+    Bench(Box<Bench>),
     /// Say why each action of a build would run
     Explain(Explain),
     /// Print the graph of actions of a build
@@ -339,6 +341,51 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_AFTER_HELP)]
+pub(crate) struct Bench {
+    /// The bundle, of a whole model [default: build.out of the project file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runs: Runs,
+    /// Times that each thing is measured
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Tokens that stand before a pass; what does not fit the bundle's context becomes what just fits
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [0, 1900])]
+    pub(crate) contexts: Vec<usize>,
+    /// Tokens of the prompt whose prefill is timed; 0 leaves that out
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) prefill: usize,
+    /// Tokens to decode behind each prompt, without and with drafts; 0 leaves that out
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) tokens: usize,
+    /// Prompts to decode behind, a JSON object a line: text, prompt, turns or prompt_ids, and class [default: gates.exact.prompts of the project file, else eight built-in ones]
+    #[arg(long, value_name = "F.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompts of each class at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) per_class: Option<usize>,
+    /// Memory that the plain read goes over, MiB; several times the processor's caches, or it is they that are measured
+    #[arg(long, value_name = "MIB", default_value = "1024")]
+    pub(crate) memory: NonZeroUsize,
+}
+
+const BENCH_AFTER_HELP: &str = "\
+How to read it:
+  Each round measures everything once, one thing after the other, so that a machine whose speed drifts
+  is slow or fast for all alike. Figures are medians over rounds; JSON has least and most as well.
+
+  A pass that verifies tokens reads every weight once. So its time stands beside that of a plain read of
+  the same weights: 1.0 would be a pass at the speed of memory. c is what a pass over T tokens costs in
+  passes over one; drafts pay if they bring more than c tokens a pass.
+
+Examples:
+  anepipe bench --bundle out
+  anepipe bench --bundle out --rounds 9 --tokens 128 --prompts prompts.jsonl
+  anepipe bench --bundle out --contexts 0 --prefill 0 --tokens 0 --format json    (passes alone)";
 
 /// Where drafts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

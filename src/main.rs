@@ -1,5 +1,6 @@
 //! The `anepipe` command: arguments in, one call into the library, a report and an exit code out.
 
+mod bench;
 mod cli;
 mod commands;
 mod exit;

@@ -244,3 +244,37 @@ fn an_embedding_that_is_cut_short_or_of_another_size_is_refused() {
     let error = Model::open(&parts, &PortableDevice::new()).err().unwrap().to_string();
     assert!(error.contains("F16 [60, 32], the model has F16 [61, 32]; build the bundle again"), "{error}");
 }
+
+/// What was put into the cache is what later tokens look at: rows of other numbers give other logits, equal ones equal logits.
+#[test]
+fn a_session_can_be_put_where_no_text_has_taken_it() {
+    let model = load(&PortableDevice::new(), 5, &[1, 4], 4);
+    let occupied = |position: usize, value: f32| {
+        let mut session = Session::new(&model).unwrap();
+        let mut calls = 0;
+        let fill = || {
+            calls += 1;
+            half::f16::from_f32(value * (calls % 7) as f32)
+        };
+        session.occupy(position, fill).unwrap();
+        assert_eq!((session.position(), session.room()), (position, CONTEXT as usize - position));
+        session.pass(&[3, 4]).unwrap();
+        (calls, bits(session.logits(1).unwrap()))
+    };
+    let (calls, logits) = occupied(20, 0.5);
+    // Two layers, each with keys and values of two heads of eight.
+    assert_eq!(calls, 2 * 2 * 2 * 8 * 20);
+    assert_eq!(occupied(20, 0.5).1, logits);
+    assert_ne!(occupied(20, 0.25).1, logits);
+    assert_ne!(occupied(19, 0.5).1, logits);
+    let empty = occupied(0, 0.5);
+    let mut session = Session::new(&model).unwrap();
+    session.pass(&[3, 4]).unwrap();
+    assert_eq!(empty, (0, bits(session.logits(1).unwrap())));
+
+    let beyond = session.occupy(CONTEXT as usize + 1, || half::f16::ONE).unwrap_err();
+    assert!(beyond.to_string().contains("41 tokens"), "{beyond}");
+    assert_eq!(session.position(), 0);
+    session.occupy(CONTEXT as usize, || half::f16::ONE).unwrap();
+    assert!(matches!(session.pass(&[1]), Err(SessionError::ContextFull { .. })));
+}

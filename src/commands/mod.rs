@@ -1,5 +1,6 @@
 //! One module a command. Each reads its arguments, calls the library once, and reports.
 
+mod bench;
 mod build;
 mod bundle;
 mod cache;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
         Command::Build(arguments) => build::run(global, arguments, output),
         Command::Gate(arguments) => gate::run(global, arguments, output),
         Command::Generate(arguments) => generate::run(global, arguments, output),
+        Command::Bench(arguments) => bench::run(global, arguments, output),
         Command::Explain(arguments) => explain::run(global, arguments, output),
         Command::Graph(arguments) => graph::run(global, arguments),
         Command::Cache(arguments) => cache::run(global, arguments, output),

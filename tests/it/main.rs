@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::print_stderr)]
 
 mod bad_input;
+mod bench;
 mod build;
 mod decode;
 mod determinism;

@@ -4,7 +4,7 @@ use crate::harness::{Place, Ran};
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["build"],
         &["gate"],
@@ -14,6 +14,7 @@ fn every_command_explains_itself() {
         &["gate", "golden"],
         &["gate", "range"],
         &["generate"],
+        &["bench"],
         &["explain"],
         &["graph"],
         &["cache"],
@@ -67,8 +68,13 @@ fn builds_that_cannot_begin() {
 #[test]
 fn devices_and_compilers_that_are_not_to_be_had_here() {
     let place = Place::new();
-    let commands: [&[&str]; 4] =
-        [&["gate", "parity"], &["gate", "exact"], &["gate", "golden"], &["generate", "--prompt", "text"]];
+    let commands: [&[&str]; 5] = [
+        &["gate", "parity"],
+        &["gate", "exact"],
+        &["gate", "golden"],
+        &["generate", "--prompt", "text"],
+        &["bench"],
+    ];
     for command in commands {
         let run = |device: &str| {
             place.run(&[command, &["--bundle", "nowhere", "--device", device]].concat()).expect_code(2).stderr

@@ -14,6 +14,7 @@
 mod embedding;
 mod error;
 mod model;
+mod occupy;
 mod slots;
 
 use std::sync::Arc;

@@ -162,7 +162,7 @@ impl Part {
         &self.shard.functions()[function].signature
     }
 
-    fn layout(&self, function: usize) -> Result<PassLayout, SessionError> {
+    pub(super) fn layout(&self, function: usize) -> Result<PassLayout, SessionError> {
         PassLayout::from_signature(self.signature(function))
             .map_err(|source| SessionError::Pass { path: self.path.clone(), source })
     }

@@ -1,0 +1,128 @@
+//! Decoding prompts without drafts and with them, in turns.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use anepipe_pipeline::gates::exact::Tokens;
+use anepipe_runtime::decode::{Choose, DecodeError, Decoder, Drafting, Generated, Limits, Monotonic};
+use anepipe_runtime::draft::{Drafter, NgramDrafter, Off};
+use anepipe_runtime::session::{Model, Session};
+use anepipe_runtime::token::TokenId;
+
+use super::figure::Series;
+use super::report::{ClassFigures, DecodeFigures};
+
+/// Prompts, and what decoding behind them took so far.
+pub(super) struct Decoding {
+    prompts: Vec<Tokens>,
+    tokens: usize,
+    /// By class.
+    classes: BTreeMap<String, Class>,
+}
+
+/// One class of prompts.
+#[derive(Default)]
+struct Class {
+    /// Seconds a token, one a round.
+    plain: Series,
+    speculative: Series,
+    /// Passes of the speculative side, and draft tokens that they accepted.
+    passes: usize,
+    accepted: usize,
+    /// What a drafted pass cost in plain passes, as each generation measured it.
+    cost: Series,
+    /// Prompts, and how many gave the same tokens both ways in every round.
+    prompts: usize,
+    differing: usize,
+}
+
+/// Time and tokens of one side of a class in one round.
+#[derive(Default)]
+struct Spent {
+    seconds: f64,
+    tokens: usize,
+}
+
+impl Decoding {
+    /// `tokens` tokens behind each of `prompts`; of a prompt that leaves no room for them, the end.
+    pub(super) fn new(mut prompts: Vec<Tokens>, tokens: usize, model: &Model) -> Self {
+        let most = model.context().saturating_sub(tokens).max(1);
+        let mut classes: BTreeMap<String, Class> = BTreeMap::new();
+        for prompt in &mut prompts {
+            let surplus = prompt.ids.len().saturating_sub(most);
+            prompt.ids.drain(..surplus);
+            classes.entry(prompt.class.clone()).or_default().prompts += 1;
+        }
+        Self { prompts, tokens, classes }
+    }
+
+    /// Decodes behind every prompt both ways; which comes first changes from round to round and from prompt to prompt.
+    pub(super) fn round(&mut self, session: &mut Session, round: usize) -> Result<(), DecodeError> {
+        let mut spent: BTreeMap<&str, [Spent; 2]> = BTreeMap::new();
+        for (index, prompt) in self.prompts.iter().enumerate() {
+            let (plain, speculative) = if (index + round).is_multiple_of(2) {
+                let plain = generate(session, prompt, self.tokens, false)?;
+                (plain, generate(session, prompt, self.tokens, true)?)
+            } else {
+                let speculative = generate(session, prompt, self.tokens, true)?;
+                (generate(session, prompt, self.tokens, false)?, speculative)
+            };
+            let sides = spent.entry(&prompt.class).or_default();
+            for (side, generated) in sides.iter_mut().zip([&plain, &speculative]) {
+                side.seconds += generated.statistics.decode.as_secs_f64();
+                side.tokens += generated.tokens.len().saturating_sub(1);
+            }
+            let Some(class) = self.classes.get_mut(&prompt.class) else { continue };
+            if round == 0 {
+                class.passes += speculative.statistics.passes;
+                class.accepted += speculative.statistics.accepted;
+            }
+            if let Some(cost) = speculative.statistics.cost() {
+                class.cost.push(cost);
+            }
+            class.differing += usize::from(plain.tokens != speculative.tokens);
+        }
+        for (class, [plain, speculative]) in spent {
+            if let Some(class) = self.classes.get_mut(class) {
+                class.plain.push(plain.seconds / plain.tokens.max(1) as f64);
+                class.speculative.push(speculative.seconds / speculative.tokens.max(1) as f64);
+            }
+        }
+        Ok(())
+    }
+
+    /// What it took.
+    pub(super) fn figures(self) -> DecodeFigures {
+        let classes = self.classes.into_iter().filter_map(|(name, class)| {
+            Some(ClassFigures {
+                class: name,
+                prompts: class.prompts,
+                plain_tokens_per_second: class.plain.figure()?.rate(1.0),
+                speculative_tokens_per_second: class.speculative.figure()?.rate(1.0),
+                ratio: class.plain.over(&class.speculative).figure()?,
+                tokens_per_pass: (class.passes > 0)
+                    .then(|| 1.0 + class.accepted as f64 / class.passes as f64),
+                cost: class.cost.figure().map(|cost| cost.median),
+                equal: class.differing == 0,
+            })
+        });
+        DecodeFigures { tokens: self.tokens, classes: classes.collect() }
+    }
+}
+
+/// Decodes from an empty session, as `generate` would, but on and on where the model would end its text: a text of three tokens
+/// measures nothing.
+fn generate(
+    session: &mut Session,
+    prompt: &Tokens,
+    max_new: usize,
+    drafts: bool,
+) -> Result<Generated, DecodeError> {
+    let (mut ngram, mut off) = (NgramDrafter::new(), Off);
+    let (drafter, drafting): (&mut dyn Drafter, Drafting) =
+        if drafts { (&mut ngram, Drafting::Adaptive(Box::default())) } else { (&mut off, Drafting::Never) };
+    let mut decoder = Decoder { choose: Choose::Greedy, drafter, drafting, clock: &Monotonic::new() };
+    session.rewind(0);
+    let limits = Limits { max_new, end_of_text: &[] };
+    decoder.generate(session, &prompt.ids, limits, |_: TokenId| ControlFlow::Continue(()))
+}
