@@ -340,6 +340,9 @@ pub(crate) struct Generate {
     /// Equal seeds draw equal texts, with drafts and without
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Write a Chrome trace of every kernel to this file (open it in Perfetto), and print the sums
+    #[arg(long, value_name = "F")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ pub mod contract;
 pub mod error;
 pub mod event;
 pub mod gates;
+pub mod operation;
 pub mod python;
 pub mod scheduler;
 pub mod stage;

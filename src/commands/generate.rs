@@ -5,9 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anepipe_pipeline::config::Config;
+use anepipe_runtime::bundle::manifest::Role;
+use anepipe_runtime::bundle::{Bundle, Parts};
 use anepipe_runtime::decode::{
     Choose, Decoder, Drafting, End, Generated, Limits, Monotonic, Sampling, Statistics,
 };
+use anepipe_runtime::device::Device;
 use anepipe_runtime::draft::{Drafter, NgramDrafter, Off, Table};
 use anepipe_runtime::session::{Model, Session};
 use anepipe_runtime::token::TokenId;
@@ -18,6 +21,7 @@ use super::bundle;
 use super::device::{self, tell_loads};
 use crate::cli::{self, Drafts, Format, Global};
 use crate::exit::{Exit, Failed};
+use crate::output::profile::{Profile, Shape};
 use crate::output::{self, Output};
 
 /// Runs that a draft table may hold: some 12 MB as a file, at most.
@@ -55,9 +59,14 @@ struct Stats {
 
 pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) -> anyhow::Result<Exit> {
     let config = Config::read(&global.config)?;
-    let device = device::open(arguments.runs)?;
+    let profile = arguments.trace.as_ref().map(|_| Arc::new(Profile::new()));
+    let device = open_device(arguments, profile.clone())?;
     let choose = Choose::new(&sampling(arguments)).map_err(|error| Failed::usage(error.to_string()))?;
-    let parts = bundle::open(arguments.bundle.as_ref(), &config, global)?.parts()?;
+    let bundle = bundle::open(arguments.bundle.as_ref(), &config, global)?;
+    let parts = bundle.parts()?;
+    if let Some(profile) = &profile {
+        profile.about(shape(&bundle, &parts));
+    }
     let tokenizer = Tokenizer::read(&parts.tokenizer)?;
     let prompt = prompt(arguments, &tokenizer)?;
     let mut session = Session::new(&Arc::new(Model::open(&parts, &*device)?))?;
@@ -72,8 +81,26 @@ pub(crate) fn run(global: &Global, arguments: &cli::Generate, output: Output) ->
         (generated, shown, name)
     };
     tell_loads(&*device);
+    if let (Some(path), Some(profile)) = (&arguments.trace, profile) {
+        fs_err::write(path, serde_json::to_vec(&profile.trace())?)?;
+        output::message(profile.table().trim_end());
+    }
     report(&prompt, &generated, &shown, draft, output)?;
     Ok(Exit::Ok)
+}
+
+fn open_device(arguments: &cli::Generate, profile: Option<Arc<Profile>>) -> anyhow::Result<Box<dyn Device>> {
+    match profile {
+        Some(profile) => device::open_profiled(arguments.runs, profile),
+        None => Ok(device::open(arguments.runs)?),
+    }
+}
+
+/// What a profile needs to know of the bundle.
+fn shape(bundle: &Bundle, parts: &Parts) -> Shape {
+    let shards = bundle.manifest().shards.iter().filter(|shard| shard.role == Role::Layers);
+    let firsts = shards.map(|shard| shard.range[0]);
+    Shape { shards: parts.layers.iter().cloned().zip(firsts).collect(), block: parts.block }
 }
 
 fn sampling(arguments: &cli::Generate) -> Sampling {

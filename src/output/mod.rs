@@ -1,6 +1,7 @@
 //! Everything that leaves the process: results on stdout, messages and progress on stderr. Nothing else prints.
 
 pub(crate) mod junit;
+pub(crate) mod profile;
 pub(crate) mod progress;
 pub(crate) mod trace;
 

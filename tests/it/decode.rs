@@ -134,6 +134,33 @@ fn text_streams_and_ends_where_it_is_told_to() {
 }
 
 #[test]
+fn a_trace_has_every_kernel_of_every_pass() {
+    let place = Place::new();
+    place.whole(&demo_model(), &["--context", "64"]);
+    let prompt = ["--prompt-ids", "5,6,7,8,9,10", "--max-new", "3", "--draft", "off"];
+    let plain = place.generate(&prompt).expect_ok().json();
+    let ran = place.generate(&[&prompt[..], &["--trace", "trace.json"]].concat()).expect_ok();
+    assert_eq!(ids(&ran.json()), ids(&plain));
+    assert!(ran.stderr.contains("2 passes of 1 token, ") && ran.stderr.contains("GB/s"), "{}", ran.stderr);
+
+    let trace: Value = serde_json::from_slice(&std::fs::read(place.path("trace.json")).unwrap()).unwrap();
+    let spans = trace["traceEvents"].as_array().unwrap();
+    // A prompt of six in two passes of four, then one pass for each of two tokens; the third needs none.
+    for (pass, tokens) in [4, 4, 1, 1].into_iter().enumerate() {
+        let of_pass: Vec<&Value> = spans.iter().filter(|span| span["args"]["pass"] == pass).collect();
+        let matrices = |layer: Value| {
+            let spans = of_pass.iter().filter(|span| span["args"]["layer"] == layer);
+            spans
+                .filter(|span| span["cat"] == "int8 matrix" && span["args"]["bytes"].as_u64() > Some(0))
+                .count()
+        };
+        assert_eq!((matrices(0.into()), matrices(1.into())), (4, 4), "pass {pass}");
+        assert!(of_pass.iter().any(|span| span["args"]["tokens"] == tokens), "pass {pass}");
+    }
+    assert!(spans.iter().all(|span| span["dur"].as_f64().unwrap() >= 0.0));
+}
+
+#[test]
 fn prompts_that_cannot_be_gone_on_from() {
     let place = Place::new();
     place.whole(&demo_model(), &["--context", "64"]);

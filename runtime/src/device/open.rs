@@ -60,16 +60,21 @@ pub struct Cpu {
     pub isa: Option<Isa>,
 }
 
+impl Cpu {
+    /// A portable device that keeps to it.
+    pub fn device(self) -> Result<PortableDevice, RuntimeError> {
+        let device = PortableDevice::new().with_isa(self.isa.unwrap_or_else(Isa::best));
+        match self.threads {
+            Some(count) => device.with_threads(count),
+            None => Ok(device),
+        }
+    }
+}
+
 /// Opens the device. `cpu` is about the portable one; Core ML decides for itself, so there anything named is an error.
 pub fn open(kind: DeviceKind, cpu: Cpu) -> Result<Box<dyn Device>, RuntimeError> {
     match kind {
-        DeviceKind::Portable => {
-            let device = match cpu.threads {
-                Some(count) => PortableDevice::new().with_threads(count)?,
-                None => PortableDevice::new(),
-            };
-            Ok(Box::new(device.with_isa(cpu.isa.unwrap_or_else(Isa::best))))
-        }
+        DeviceKind::Portable => Ok(Box::new(cpu.device()?)),
         DeviceKind::CoreMl if cpu == Cpu::default() => core_ml(),
         DeviceKind::CoreMl => Err(RuntimeError::Device {
             device: kind.to_string(),

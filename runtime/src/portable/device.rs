@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::kernel::Isa;
 use super::observe::Observer;
-use super::shard::PortableShard;
+use super::profile::Profiler;
+use super::shard::{Onlookers, PortableShard};
 use super::threads::Threads;
 use crate::device::{Device, Shard};
 use crate::error::RuntimeError;
@@ -26,13 +27,18 @@ pub struct PortableDevice {
     executor: Executor,
     isa: Isa,
     threads: Threads,
-    observer: Option<Arc<dyn Observer>>,
+    onlookers: Onlookers,
 }
 
 impl PortableDevice {
     /// A device that uses every core and the best instructions this machine has.
     pub fn new() -> Self {
-        Self { executor: Executor::Plan, isa: Isa::best(), threads: Threads::all(), observer: None }
+        Self {
+            executor: Executor::Plan,
+            isa: Isa::best(),
+            threads: Threads::all(),
+            onlookers: Onlookers::default(),
+        }
     }
 
     /// The same device with another executor.
@@ -50,11 +56,19 @@ impl PortableDevice {
     /// The same device, telling `observer` of everything that shards compute which are loaded from now on. It changes no bit.
     #[must_use]
     pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
-        Self { observer: Some(observer), ..self }
+        let onlookers = Onlookers { observer: Some(observer), ..self.onlookers };
+        Self { onlookers, ..self }
     }
 
-    /// The same device with a number of threads of its own. One thread is the caller's: nothing is handed over, and a pass
-    /// allocates nothing once the buffers of its width have their size. With more, rayon allocates now and then for its queues.
+    /// The same device, telling `profiler` how long each kernel takes of shards which are loaded from now on. It changes no bit.
+    #[must_use]
+    pub fn with_profiler(self, profiler: Arc<dyn Profiler>) -> Self {
+        let onlookers = Onlookers { profiler: Some(profiler), ..self.onlookers };
+        Self { onlookers, ..self }
+    }
+
+    /// The same device with a number of threads of its own. One thread is the caller's. Whatever their number, a pass allocates
+    /// nothing once the buffers of its width have their size.
     pub fn with_threads(self, count: NonZeroUsize) -> Result<Self, RuntimeError> {
         Ok(Self { threads: Threads::new(count)?, ..self })
     }
@@ -72,7 +86,7 @@ impl Device for PortableDevice {
     }
 
     fn load(&self, model: &Path) -> Result<Box<dyn Shard>, RuntimeError> {
-        let observer = self.observer.clone();
-        Ok(Box::new(PortableShard::load(model, self.executor, self.isa, &self.threads, observer)?))
+        let onlookers = self.onlookers.clone();
+        Ok(Box::new(PortableShard::load(model, self.executor, self.isa, &self.threads, onlookers)?))
     }
 }

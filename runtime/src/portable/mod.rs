@@ -2,7 +2,8 @@
 //!
 //! [`arith`] defines the arithmetic, [`graph`] checks a program and types its operations, [`interpreter`] runs them one
 //! by one, and [`plan`] runs them fast. Interpreter and plan agree bit for bit, state included; `docs/arithmetic.md`
-//! says what those bits are. An [`Observer`] sees the values on the way.
+//! says what those bits are. An [`Observer`] sees the values on the way, a [`Profiler`] the
+//! time.
 
 // Functions on single numbers are compiled again into loops for each instruction set; that needs them inline.
 #![allow(clippy::inline_always)]
@@ -22,6 +23,7 @@ mod interpreter;
 pub mod kernel;
 mod observe;
 mod plan;
+mod profile;
 mod shard;
 mod threads;
 
@@ -29,3 +31,4 @@ pub use device::{Executor, PortableDevice};
 pub use graph::ProgramError;
 pub use kernel::Isa;
 pub use observe::{Kind, Observed, Observer, Side};
+pub use profile::{KernelKind, KernelRun, Profiler};

@@ -13,7 +13,8 @@ use super::graph::{self, Graph, ProgramError};
 use super::interpreter;
 use super::kernel::Isa;
 use super::observe::{Observer, Watch};
-use super::plan::{self, Plan};
+use super::plan::{self, Pass, Plan};
+use super::profile::{Profiler, Stopwatch};
 use super::threads::Threads;
 use crate::device::{Function, Port, Shard, Signature, State};
 use crate::error::RuntimeError;
@@ -27,9 +28,16 @@ pub(super) struct Program {
     bodies: Vec<Body>,
     isa: Isa,
     threads: Threads,
-    /// The `.mlmodelc` folder, for observers.
+    /// The `.mlmodelc` folder, for onlookers.
     path: PathBuf,
-    observer: Option<Arc<dyn Observer>>,
+    onlookers: Onlookers,
+}
+
+/// Who is told of what passes do.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Onlookers {
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) profiler: Option<Arc<dyn Profiler>>,
 }
 
 /// What a function comes to.
@@ -53,13 +61,13 @@ impl PortableShard {
         executor: Executor,
         isa: Isa,
         threads: &Threads,
-        observer: Option<Arc<dyn Observer>>,
+        onlookers: Onlookers,
     ) -> Result<Self, RuntimeError> {
         let refuse = |source| RuntimeError::Program { path: path.to_owned(), source };
         let model = ModelC::open(path).map_err(|error| refuse(ProgramError::Model(error.to_string())))?;
         let (functions, bodies) = read(&Arc::new(model), executor).map_err(refuse)?;
         let (threads, path) = (threads.clone(), path.to_owned());
-        Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads, path, observer }) })
+        Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads, path, onlookers }) })
     }
 }
 
@@ -140,8 +148,8 @@ impl Shard for PortableShard {
             .ok_or_else(|| {
                 RuntimeError::Mismatch("the state was made by another shard; make one with new_state".into())
             })?;
-        let Program { functions, bodies, threads, path, observer, .. } = &*self.program;
-        let (Some(Function { signature, .. }), Some(body), Some(scratch)) =
+        let Program { functions, bodies, threads, path, onlookers, .. } = &*self.program;
+        let (Some(Function { signature, name }), Some(body), Some(scratch)) =
             (functions.get(function), bodies.get(function), state.scratches.get_mut(function))
         else {
             return Err(RuntimeError::Mismatch(format!(
@@ -151,9 +159,14 @@ impl Shard for PortableShard {
         };
         signature.check(inputs, outputs)?;
         let caches = &mut state.caches;
+        let Onlookers { observer, profiler } = onlookers;
         let watch = observer.as_deref().map(|observer| Watch { observer, shard: path, graph: &body.graph });
+        let stopwatch =
+            profiler.as_deref().map(|profiler| Stopwatch { profiler, shard: path, function: name });
         match (&body.plan, scratch) {
-            (Some(plan), Some(scratch)) => threads.run(|| plan.run(scratch, inputs, caches, outputs, watch)),
+            (Some(plan), Some(scratch)) => {
+                plan.run(scratch, inputs, caches, outputs, Pass { threads, watch, stopwatch });
+            }
             _ => interpreter::run(&body.graph, inputs, caches, outputs, watch),
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Where in a model an operation is, and what its values are: read off the names that the graph stage gives.
 //!
-//! The one place of this gate that knows how a graph is authored (style `stateful`: `l<slot>_…` for the layers of a shard, then
+//! The one place of this gate that knows how a graph is authored (style `stateful`: [`in_layer`] for the layers of a shard, then
 //! `output_norm…`, and `hidden_out` for the result). In a program with other names every value still counts, as [`What::Other`] of
 //! no layer.
 
@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use anepipe_runtime::portable::{Kind, Observed, Side};
 use serde::{Deserialize, Serialize};
+
+use crate::operation::in_layer;
 
 /// A shard as reports name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +97,4 @@ pub(super) fn what(observed: &Observed<'_>, part: Part) -> Option<What> {
         _ if name.ends_with("_norm_peak") || name.ends_with("_norm_floored") => return None,
         _ => What::Other,
     })
-}
-
-/// `l12_qkv` is `qkv` of slot 12.
-fn in_layer(operation: &str) -> Option<(u32, &str)> {
-    let (slot, name) = operation.strip_prefix('l')?.split_once('_')?;
-    let digits = !slot.is_empty() && slot.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| slot.parse().ok()).flatten().map(|slot| (slot, name))
 }

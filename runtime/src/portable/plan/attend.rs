@@ -8,7 +8,6 @@ use super::{MIN_SHARED, Rest};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::attention::{self, Rows, Visibility};
 use crate::portable::observe::Watch;
-use crate::portable::threads;
 
 /// One KV head of `attention`, by its index.
 fn head<'a>(
@@ -49,7 +48,7 @@ pub(super) fn attend(attention: &Attention, sources: Sources<'_>, rest: Rest<'_>
         let heads = out.chunks_mut(attention.length).zip(rest.heads).enumerate();
         heads.for_each(|(index, (out, scratch))| work(index, out, scratch));
     } else {
-        threads::chunks_with(out, attention.length, rest.heads, work);
+        rest.threads.chunks_with(out, attention.length, rest.heads, work);
     }
 }
 

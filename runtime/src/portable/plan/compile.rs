@@ -21,9 +21,13 @@ struct Compiler<'a> {
     last_uses: HashMap<ValueId, usize>,
     /// The node whose result is being computed.
     node: Option<usize>,
+    /// The name of the value that is being computed.
+    name: String,
     views: HashMap<ValueId, View>,
     constants: Vec<Constant>,
     steps: Vec<Step>,
+    /// For each step, the name of the value it computes.
+    names: Vec<String>,
     /// Elements of each result.
     lengths: Vec<usize>,
     needs: Needs,
@@ -41,9 +45,11 @@ pub(super) fn compile(graph: &Graph) -> Option<Plan> {
         items,
         last_uses,
         node: None,
+        name: String::new(),
         views: HashMap::new(),
         constants: Vec::new(),
         steps: Vec::new(),
+        names: Vec::new(),
         lengths: Vec::new(),
         needs: Needs::default(),
         scans: HashMap::new(),
@@ -80,6 +86,8 @@ fn last_uses(graph: &Graph, items: &[Item]) -> HashMap<ValueId, usize> {
 
 impl Compiler<'_> {
     fn item(&mut self, index: usize) -> Option<()> {
+        let value = self.items[index].value(self.graph);
+        self.name = value.map(|value| self.graph.value(value).name.clone()).unwrap_or_default();
         match self.items[index].clone() {
             Item::Node(node) => {
                 self.node = Some(node);
@@ -98,7 +106,7 @@ impl Compiler<'_> {
         let Some(output) = node.output else {
             if let Op::WriteState(state, data) = node.op {
                 let data = self.view(data)?;
-                self.steps.push(Step::WriteState { state: state.0, data });
+                self.step(Step::WriteState { state: state.0, data }, self.name.clone());
             }
             return Some(());
         };
@@ -226,6 +234,12 @@ impl Compiler<'_> {
         View { place: Place::Buffer(self.lengths.len() - 1), start: 0, length }
     }
 
+    /// Adds a step, which computes the value called `name`.
+    fn step(&mut self, step: Step, name: String) {
+        self.steps.push(step);
+        self.names.push(name);
+    }
+
     /// Computes `output` into a buffer of its own.
     fn compute(&mut self, output: ValueId, kernel: Kernel) {
         let view = self.buffer(self.graph.count(output));
@@ -236,7 +250,7 @@ impl Compiler<'_> {
     fn compute_into(&mut self, view: View, kernel: Kernel, node: Option<usize>) {
         if let Place::Buffer(output) = view.place {
             self.needs.cover(&kernel);
-            self.steps.push(Step::Compute { kernel, output, length: view.length, node });
+            self.step(Step::Compute { kernel, output, length: view.length, node }, self.name.clone());
         }
     }
 
@@ -350,9 +364,11 @@ impl Compiler<'_> {
         let changes = *self.scans.entry((keep, write)).or_insert(next);
         if changes == next {
             self.needs.contexts.push(keep.length);
-            self.steps.push(Step::ScanChanges { keep, write, slot: changes });
+            let name = self.graph.value(scatter.write).name.clone();
+            self.step(Step::ScanChanges { keep, write, slot: changes }, name);
         }
-        self.steps.push(Step::Scatter { state: scatter.state.0, changes, keep, write, new });
+        let step = Step::Scatter { state: scatter.state.0, changes, keep, write, new };
+        self.step(step, self.name.clone());
         Some(())
     }
 
@@ -362,7 +378,8 @@ impl Compiler<'_> {
         let visibility = *self.masks.entry(mask).or_insert(next);
         if visibility == next {
             self.needs.masks.push((attention.slots, attention.context));
-            self.steps.push(Step::ScanMask { mask, slot: visibility });
+            let name = self.graph.value(attention.mask).name.clone();
+            self.step(Step::ScanMask { mask, slot: visibility }, name);
         }
         let heads: Option<Vec<Head>> =
             attention.heads.iter().map(|head| self.head(attention, head)).collect();
@@ -432,7 +449,8 @@ impl Compiler<'_> {
         }
         outputs.iter_mut().for_each(place);
         self.needs.buffers = layout.buffers;
-        Some(Plan { steps: self.steps, constants: self.constants, outputs, needs: self.needs })
+        let Self { steps, names, constants, needs, .. } = self;
+        Some(Plan { steps, names, constants, outputs, needs })
     }
 }
 

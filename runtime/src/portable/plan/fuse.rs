@@ -30,6 +30,8 @@ pub(super) struct Scatter {
     pub(super) write: ValueId,
     /// `[1, heads, slots, width]`.
     pub(super) new: ValueId,
+    /// What the state becomes.
+    pub(super) sum: ValueId,
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +79,18 @@ impl Item {
         match self {
             Self::Node(node) => graph.nodes[*node].output,
             Self::Scatter(_) => None,
+            Self::Attention(attention) => Some(attention.output),
+        }
+    }
+
+    /// The value that it is named for: its output, or what a state becomes.
+    pub(super) fn value(&self, graph: &Graph) -> Option<ValueId> {
+        match self {
+            Self::Node(node) => match graph.nodes[*node].op {
+                Op::WriteState(_, data) => Some(data),
+                _ => graph.nodes[*node].output,
+            },
+            Self::Scatter(scatter) => Some(scatter.sum),
             Self::Attention(attention) => Some(attention.output),
         }
     }
@@ -187,7 +201,9 @@ impl<'a> Index<'a> {
                     && self.graph.shape(write) == [1, 1, context, slots]
                     && self.graph.shape(new) == [1, heads, slots, width]
                     && heads * context * slots * width > 0;
-                fits.then(|| (Scatter { state, keep, write, new }, vec![sum, product, placing, read]))
+                fits.then(|| {
+                    (Scatter { state, keep, write, new, sum: data }, vec![sum, product, placing, read])
+                })
             })
         })
     }

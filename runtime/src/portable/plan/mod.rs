@@ -13,6 +13,8 @@ mod step;
 mod tests;
 mod view;
 
+use std::time::Instant;
+
 use half::f16;
 
 use self::attend::{attend, tell_scores};
@@ -24,22 +26,36 @@ use super::kernel::attention::{self, Visibility};
 use super::kernel::scatter::{Changes, Scatter, scatter};
 use super::kernel::{Isa, elementwise, half_matrix, int8, reduce};
 use super::observe::Watch;
-use super::threads;
+use super::profile::{KernelKind, Stopwatch};
+use super::threads::Threads;
 use crate::tensor::Tensor;
 
 /// Rows that a thread takes at once at least: enough to make up for taking them.
 const MIN_ROWS: usize = 64;
 
+/// Rows that a thread takes at once at most, so that none is left waiting for long.
+const MAX_ROWS: usize = 192;
+
 /// Pieces per thread, so that one that is held up does not hold up all.
-const PIECES: usize = 4;
+const PIECES: usize = 8;
 
 /// Multiplications below which attention is not worth sharing.
 const MIN_SHARED: usize = 1 << 18;
+
+/// What a pass is run with, and who looks on.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub(super) threads: &'a Threads,
+    pub(super) watch: Option<Watch<'a>>,
+    pub(super) stopwatch: Option<Stopwatch<'a>>,
+}
 
 /// A graph as kernels.
 #[derive(Debug)]
 pub(super) struct Plan {
     steps: Vec<Step>,
+    /// For each step, the name of the value it computes.
+    names: Vec<String>,
     constants: Vec<Constant>,
     outputs: Vec<View>,
     needs: Needs,
@@ -134,17 +150,27 @@ impl Plan {
         }
     }
 
-    /// Runs it once, watched or not. Inputs, states and outputs stand in the graph's order and have its shapes.
+    /// What step number `step` computes, how, and the bytes of weights it reads.
+    pub(super) fn describe(&self, step: usize) -> (&str, KernelKind, usize) {
+        let kind = self.steps[step].kind();
+        (&self.names[step], kind, self.steps[step].weight_bytes())
+    }
+
+    /// Runs it once, watched and timed or not. Inputs, states and outputs stand in the graph's order and have its shapes.
     pub(super) fn run(
         &self,
         scratch: &mut Scratch,
         inputs: &[Tensor],
         caches: &mut [Cache],
         outputs: &mut [Tensor],
-        watch: Option<Watch<'_>>,
+        pass: Pass<'_>,
     ) {
-        for step in &self.steps {
-            self.step(step, scratch, inputs, caches, watch);
+        for (index, step) in self.steps.iter().enumerate() {
+            let began = pass.stopwatch.map(|_| Instant::now());
+            self.step(step, scratch, inputs, caches, pass);
+            if let (Some(stopwatch), Some(began)) = (pass.stopwatch, began) {
+                stopwatch.lap(self, index, began);
+            }
         }
         let sources = Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
         for (&view, output) in self.outputs.iter().zip(outputs) {
@@ -158,17 +184,17 @@ impl Plan {
         scratch: &mut Scratch,
         inputs: &[Tensor],
         caches: &mut [Cache],
-        watch: Option<Watch<'_>>,
+        pass: Pass<'_>,
     ) {
         match *step {
             Step::Compute { ref kernel, output, length, node } => {
                 // The buffer is taken out so that the others can be read while it is written.
                 let mut out = std::mem::take(&mut scratch.buffers[output]);
-                let (buffers, rest) = scratch.split();
+                let (buffers, rest) = scratch.split(pass.threads);
                 let sources = Sources { inputs, constants: &self.constants, caches, buffers };
                 let (isa, visibilities) = (rest.isa, rest.visibilities);
                 compute(kernel, sources, rest, &mut out[..length]);
-                if let (Some(watch), Some(node)) = (watch, node) {
+                if let (Some(watch), Some(node)) = (pass.watch, node) {
                     tell(watch, kernel, node, sources, (isa, visibilities));
                     watch.output(node, &out[..length]);
                 }
@@ -207,6 +233,7 @@ impl Plan {
 /// Working memory beside the buffers.
 struct Rest<'a> {
     isa: Isa,
+    threads: &'a Threads,
     wide: &'a mut [f32],
     heads: &'a mut [attention::Scratch],
     visibilities: &'a [Visibility],
@@ -215,9 +242,10 @@ struct Rest<'a> {
 }
 
 impl Scratch {
-    fn split(&mut self) -> (&[Vec<f16>], Rest<'_>) {
+    fn split<'a>(&'a mut self, threads: &'a Threads) -> (&'a [Vec<f16>], Rest<'a>) {
         let rest = Rest {
             isa: self.isa,
+            threads,
             wide: &mut self.wide,
             heads: &mut self.heads,
             visibilities: &self.visibilities,
@@ -238,7 +266,9 @@ fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16
             let rows =
                 int8::Rows { weights: weights.elements(), scales: scales.as_half(), bias: bias.as_deref() };
             let length = columns.length();
-            share_rows(out, *positions, |range, out| columns.multiply(rows.slice(range, length), out));
+            share_rows(rest.threads, out, *positions, |range, out| {
+                columns.multiply(rows.slice(range, length), out);
+            });
         }
         Kernel::HalfMatrix { x, positions, weights, bias } => {
             rest.half.load(sources.get(*x), *positions);
@@ -246,7 +276,7 @@ fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16
             let bias = bias.as_ref().map(Constant::half);
             let (weights, bias) = (weights.as_half(), bias.as_deref());
             let length = columns.length();
-            share_rows(out, *positions, |range, out| {
+            share_rows(rest.threads, out, *positions, |range, out| {
                 let weights = &weights[range.start * length..range.end * length];
                 columns.multiply(weights, bias.map(|bias| &bias[range]), out);
             });
@@ -300,13 +330,18 @@ fn tell(
 }
 
 /// Splits the rows of a matrix product among the threads.
-fn share_rows(out: &mut [f16], columns: usize, work: impl Fn(std::ops::Range<usize>, &mut [f16]) + Sync) {
+fn share_rows(
+    threads: &Threads,
+    out: &mut [f16],
+    columns: usize,
+    work: impl Fn(std::ops::Range<usize>, &mut [f16]) + Sync,
+) {
     if columns == 0 {
         return;
     }
     let rows = out.len() / columns;
-    let piece = rows.div_ceil(threads::count() * PIECES).next_multiple_of(MIN_ROWS);
-    threads::chunks(out, piece * columns, |index, out| {
+    let piece = rows.div_ceil(threads.count() * PIECES).next_multiple_of(MIN_ROWS).min(MAX_ROWS);
+    threads.chunks(out, piece * columns, |index, out| {
         let first = index * piece;
         work(first..first + out.len() / columns, out);
     });

@@ -10,6 +10,7 @@ use crate::portable::kernel::copy::Copy;
 use crate::portable::kernel::elementwise::Reading;
 use crate::portable::kernel::matmul::Matmul;
 use crate::portable::kernel::reduce::Extents;
+use crate::portable::profile::KernelKind;
 
 /// One kernel with its operands.
 #[derive(Debug)]
@@ -153,6 +154,18 @@ pub(super) struct CacheHead {
 }
 
 impl Kernel {
+    fn kind(&self) -> KernelKind {
+        match self {
+            Self::Int8Matrix { .. } => KernelKind::Int8Matrix,
+            Self::HalfMatrix { .. } => KernelKind::HalfMatrix,
+            Self::Binary { .. } | Self::Unary { .. } => KernelKind::Elementwise,
+            Self::Softmax { .. } | Self::Reduce { .. } | Self::LayerNorm { .. } => KernelKind::Reduction,
+            Self::Copies(_) => KernelKind::Movement,
+            Self::Matmul { .. } => KernelKind::Product,
+            Self::Attention(_) => KernelKind::Attention,
+        }
+    }
+
     /// Every view it reads.
     pub(super) fn views(&mut self) -> Vec<&mut View> {
         match self {
@@ -178,6 +191,29 @@ impl Kernel {
 }
 
 impl Step {
+    /// What it does.
+    pub(super) fn kind(&self) -> KernelKind {
+        match self {
+            Self::Compute { kernel, .. } => kernel.kind(),
+            Self::Scatter { .. } | Self::WriteState { .. } => KernelKind::CacheUpdate,
+            Self::ScanChanges { .. } | Self::ScanMask { .. } => KernelKind::Masks,
+        }
+    }
+
+    /// Bytes of weights that it reads.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let half = |constant: &Constant| size_of_val(constant.as_half());
+        match self {
+            Self::Compute { kernel: Kernel::Int8Matrix { weights, scales, bias, .. }, .. } => {
+                weights.elements().len() + half(scales) + bias.as_ref().map_or(0, half)
+            }
+            Self::Compute { kernel: Kernel::HalfMatrix { weights, bias, .. }, .. } => {
+                half(weights) + bias.as_ref().map_or(0, half)
+            }
+            _ => 0,
+        }
+    }
+
     /// Every view it reads.
     pub(super) fn views(&mut self) -> Vec<&mut View> {
         match self {
