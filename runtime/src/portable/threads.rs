@@ -1,12 +1,13 @@
 //! The threads that share a kernel's work.
 #![allow(unsafe_code)] // chunks of one slice, handed to several threads; see `Chunks`
 
+mod pool;
+
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rayon::prelude::*;
-
+use self::pool::Pool;
 use crate::error::RuntimeError;
 
 /// A set of threads; clones share it.
@@ -17,7 +18,14 @@ pub(super) enum Threads {
     /// The caller's, which hands nothing over.
     Caller,
     /// Its own.
-    Pool(Arc<rayon::ThreadPool>),
+    Pool(Arc<Pool>),
+}
+
+/// One thread a core, started when first needed; none if they cannot be started, and then the caller does everything.
+fn common() -> Option<&'static Pool> {
+    static COMMON: OnceLock<Option<Pool>> = OnceLock::new();
+    let start = || Pool::new(std::thread::available_parallelism().ok()?.get()).ok();
+    COMMON.get_or_init(start).as_ref()
 }
 
 impl Threads {
@@ -31,23 +39,23 @@ impl Threads {
         if count == NonZeroUsize::MIN {
             return Ok(Self::Caller);
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count.get())
-            .thread_name(|index| format!("anepipe-{index}"))
-            .build()
-            .map_err(|error| {
-                RuntimeError::Mismatch(format!("starting {count} threads: {error}; ask for fewer"))
-            })?;
+        let pool = Pool::new(count.get()).map_err(|error| {
+            RuntimeError::Mismatch(format!("starting {count} threads: {error}; ask for fewer"))
+        })?;
         Ok(Self::Pool(Arc::new(pool)))
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        match self {
+            Self::All => common(),
+            Self::Caller => None,
+            Self::Pool(pool) => Some(pool),
+        }
     }
 
     /// How many there are, the caller's included.
     pub(super) fn count(&self) -> usize {
-        match self {
-            Self::All => rayon::current_num_threads(),
-            Self::Caller => 1,
-            Self::Pool(pool) => pool.current_num_threads(),
-        }
+        self.pool().map_or(1, Pool::count)
     }
 
     /// Calls `work(index, chunk)` for each `length` elements of `out`, the last chunk possibly shorter, on all threads.
@@ -83,10 +91,9 @@ impl Threads {
 
     /// Calls `work` with every number below `pieces`, each once.
     fn each(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
-        match self {
-            Self::Caller => (0..pieces).for_each(work),
-            Self::All => (0..pieces).into_par_iter().for_each(work),
-            Self::Pool(pool) => pool.install(|| (0..pieces).into_par_iter().for_each(work)),
+        match self.pool() {
+            Some(pool) => pool.share(pieces, work),
+            None => (0..pieces).for_each(work),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! pass overwrites it.
 //!
 //! Every buffer is allocated when a session is made. After the first pass of each width, which sizes the device's own, a pass
-//! allocates nothing on the portable device with one thread; with more, rayon allocates now and then for its queues.
+//! allocates nothing on the portable device.
 
 mod embedding;
 mod error;
