@@ -20,6 +20,24 @@ pub fn magnitude_bits(value: f16) -> u16 {
     value.to_bits() & 0x7fff
 }
 
+/// What [`order`] gives NaN: less than anything else.
+pub const NAN_ORDER: i16 = i16::MIN;
+
+/// The place of a number among all fp16 numbers: equal numbers, ±0 among them, have equal places. NaN comes before all of them.
+#[inline(always)]
+pub fn order(value: f16) -> i16 {
+    let bits = value.to_bits() as i16;
+    // Negative numbers count backwards; that makes −0 a −1.
+    let place = bits ^ ((bits >> 15) & 0x7fff);
+    let place = if place == -1 { 0 } else { place };
+    if bits & 0x7fff > 0x7c00 { NAN_ORDER } else { place }
+}
+
+/// The number at a place that [`order`] gave; +0 for both zeros.
+pub fn at_order(place: i16) -> f16 {
+    f16::from_bits((place ^ ((place >> 15) & 0x7fff)) as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +98,20 @@ mod tests {
                 assert_eq!(round(value.to_f32()).to_bits(), bits);
             }
         }
+    }
+
+    #[test]
+    fn places_are_in_the_order_of_numbers() {
+        let mut all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        all.sort_by_key(|&value| order(value));
+        let nans = all.iter().take_while(|value| value.is_nan()).count();
+        assert_eq!(nans, 2 * 0x3ff);
+        for pair in all[nans..].windows(2) {
+            assert_eq!(order(pair[0]).cmp(&order(pair[1])), pair[0].partial_cmp(&pair[1]).unwrap());
+            assert_eq!(at_order(order(pair[0])), pair[0]);
+        }
+        assert!(
+            all[..nans].iter().all(|&nan| order(nan) == NAN_ORDER) && order(f16::NEG_INFINITY) > NAN_ORDER
+        );
     }
 }

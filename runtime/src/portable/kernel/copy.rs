@@ -2,6 +2,9 @@
 
 use half::f16;
 
+/// Turns below which the innermost loop gives way to the one around it.
+const SHORT: usize = 16;
+
 /// Loops that move elements: extents, and how far the source and the target move along each. Slowest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
@@ -35,6 +38,13 @@ impl Copy {
                 }
                 _ => loops.push(inner),
             }
+        }
+        // A short loop costs as much to begin as to run; whichever order elements are moved in, they end up the same.
+        if let [.., outer, inner] = loops.as_mut_slice()
+            && inner.extent < SHORT
+            && outer.extent > inner.extent
+        {
+            std::mem::swap(outer, inner);
         }
         Self { loops, source, target }
     }
@@ -72,6 +82,11 @@ fn walk(loops: &[Loop], source: usize, target: usize, x: &[f16], out: &mut [f16]
                 out[target..target + extent].fill(x[source]);
             } else {
                 out[target..target + extent].iter_mut().zip(elements).for_each(|(out, &x)| *out = x);
+            }
+        }
+        [Loop { extent, source: from, target: to }] => {
+            for index in 0..*extent {
+                out[target + index * to] = x[source + index * from];
             }
         }
         [Loop { extent, source: from, target: to }, inner @ ..] => {

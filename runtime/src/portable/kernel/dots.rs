@@ -158,7 +158,7 @@ fn avx512<const T: usize>(row: &[f16], columns: [&[[f32; LANES]]; T]) -> [f32; G
 /// The last three rounds of folding, for four columns at once: lane j takes j + 4, j + 2, j + 1.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn fold_eights(eights: [__m256; GROUP]) -> [f32; GROUP] {
+pub(super) fn fold_eights(eights: [__m256; GROUP]) -> [f32; GROUP] {
     let [a, b, c, d] =
         eights.map(|eight| _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight)));
     // a₀+a₂ b₀+b₂ a₁+a₃ b₁+b₃, and the same of c and d.

@@ -11,8 +11,6 @@ use crate::portable::graph::shape;
 /// Elements that are widened together: few enough for the first-level cache.
 const BLOCK: usize = 256;
 
-type Block = [f32; BLOCK];
-
 /// How the elements of an operand repeat over those of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
@@ -73,8 +71,14 @@ impl Reading {
                 }
             }
             Self::Repeat(times) => {
-                for (part, value) in block.chunks_mut(*times).zip(&x[start / times..]) {
-                    part.fill(value.to_f32());
+                let mut values = [0f32; BLOCK];
+                let values = &mut values[..block.len().div_ceil(*times)];
+                widen(isa, &x[start / times..][..values.len()], values);
+                match times {
+                    2 => repeat::<2>(values, block),
+                    4 => repeat::<4>(values, block),
+                    8 => repeat::<8>(values, block),
+                    _ => block.chunks_mut(*times).zip(values).for_each(|(part, value)| part.fill(*value)),
                 }
             }
             Self::Strided { extents, strides } => {
@@ -86,6 +90,11 @@ impl Reading {
     }
 }
 
+/// Writes each value `N` times.
+fn repeat<const N: usize>(values: &[f32], block: &mut [f32]) {
+    block.as_chunks_mut::<N>().0.iter_mut().zip(values).for_each(|(part, value)| *part = [*value; N]);
+}
+
 fn place(mut index: usize, extents: &[usize], strides: &[usize]) -> usize {
     let mut at = 0;
     for (&extent, &stride) in extents.iter().zip(strides).rev() {
@@ -95,15 +104,22 @@ fn place(mut index: usize, extents: &[usize], strides: &[usize]) -> usize {
     at
 }
 
+/// Whether an operator takes so long that a few thousand elements are worth sharing among threads.
+pub fn is_long(operator: Unary) -> bool {
+    matches!(
+        operator,
+        Unary::Exp | Unary::Tanh | Unary::Sigmoid | Unary::Silu | Unary::GeluTanh | Unary::GeluSigmoid
+    )
+}
+
 /// `out = operator(x, y)`.
 pub fn binary(isa: Isa, operator: Binary, x: (&[f16], &Reading), y: (&[f16], &Reading), out: &mut [f16]) {
-    let (mut a, mut b) = ([0f32; BLOCK], [0f32; BLOCK]);
+    let (mut a, mut b, mut result) = ([0f32; BLOCK], [0f32; BLOCK], [0f32; BLOCK]);
     for (index, out) in out.chunks_mut(BLOCK).enumerate() {
         let (start, length) = (index * BLOCK, out.len());
         x.1.read(isa, x.0, start, &mut a[..length]);
         y.1.read(isa, y.0, start, &mut b[..length]);
-        let mut result = [0f32; BLOCK];
-        apply_binary(isa, operator, &a, &b, &mut result);
+        apply_binary(isa, operator, &a[..length], &b[..length], &mut result[..length]);
         narrow(isa, &result[..length], out);
     }
 }
@@ -112,19 +128,23 @@ pub fn binary(isa: Isa, operator: Binary, x: (&[f16], &Reading), y: (&[f16], &Re
 pub fn unary(isa: Isa, operator: Unary, x: &[f16], out: &mut [f16]) {
     let mut a = [0f32; BLOCK];
     for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-        widen(isa, x, &mut a[..x.len()]);
-        apply_unary(isa, operator, &mut a);
-        narrow(isa, &a[..x.len()], out);
+        let values = &mut a[..x.len()];
+        widen(isa, x, values);
+        apply_unary(isa, operator, values);
+        narrow(isa, values, out);
     }
 }
 
 for_each_isa! {
-    fn apply_binary(operator: Binary, a: &Block, b: &Block, out: &mut Block) {
+    fn apply_binary(operator: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
         // One loop per operator: a loop over a `match` would not vectorize.
         macro_rules! each {
             ($($operator:ident)*) => {
                 match operator {
-                    $(Binary::$operator => for i in 0..BLOCK { out[i] = Binary::$operator.apply(a[i], b[i]); })*
+                    $(Binary::$operator => {
+                        let pairs = a.iter().zip(b);
+                        out.iter_mut().zip(pairs).for_each(|(out, (&a, &b))| *out = Binary::$operator.apply(a, b));
+                    })*
                 }
             };
         }
@@ -133,7 +153,7 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    fn apply_unary(operator: Unary, values: &mut Block) {
+    fn apply_unary(operator: Unary, values: &mut [f32]) {
         macro_rules! each {
             ($($operator:pat => $apply:expr,)*) => {
                 match operator {

@@ -41,6 +41,15 @@ pub fn reduce(
     scratch: &mut Scratch,
 ) {
     let Extents { k, inner, .. } = extents;
+    if (kind, inner) == (Reduction::Sum, 1) && matches!(k, 1 | 2 | 4 | 8) {
+        let sums = match k {
+            1 => sum_few::<1>,
+            2 => sum_few::<2>,
+            4 => sum_few::<4>,
+            _ => sum_few::<8>,
+        };
+        return sums(isa, x, out);
+    }
     let (values, rest) = scratch.split_at_mut(k * inner);
     let lanes = &mut rest[..LANES * inner];
     for outer in 0..extents.outer {
@@ -59,6 +68,27 @@ pub fn reduce(
             Reduction::Min => extreme(isa, values, inner, f32::INFINITY, false, lanes),
         }
         narrow(isa, &lanes[..inner], &mut out[outer * inner..(outer + 1) * inner]);
+    }
+}
+
+/// Sums of `K` neighbours each, without memory for lanes: those that get no term stay +0 and change nothing.
+fn sum_few<const K: usize>(isa: Isa, x: &[f16], out: &mut [f16]) {
+    let (mut values, mut sums) = ([0f32; 256], [0f32; 256]);
+    for (x, out) in x.chunks(values.len()).zip(out.chunks_mut(values.len() / K)) {
+        let (values, sums) = (&mut values[..x.len()], &mut sums[..out.len()]);
+        widen(isa, x, values);
+        for (terms, sum) in values.as_chunks::<K>().0.iter().zip(sums.iter_mut()) {
+            let mut lanes = terms.map(|term| 0.0 + term);
+            let mut half = K / 2;
+            while half > 0 {
+                for lane in 0..half {
+                    lanes[lane] += lanes[lane + half];
+                }
+                half /= 2;
+            }
+            *sum = lanes[0];
+        }
+        narrow(isa, sums, out);
     }
 }
 
@@ -198,6 +228,32 @@ for_each_isa! {
         }
         for values in values.chunks_exact_mut(sums.len().max(1)) {
             values.iter_mut().zip(sums).for_each(|(value, sum)| *value /= sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable::arith::half::round;
+    use crate::portable::arith::lanes;
+    use crate::portable::fixture::random::Random;
+
+    #[test]
+    fn sums_of_few_and_of_many_are_in_lane_order() {
+        let mut random = Random(8);
+        for k in [1, 2, 3, 4, 7, 8, 16, 40] {
+            let extents = Extents { outer: 301, k, inner: 1 };
+            let mut x = random.halves(301 * k, |random| f16::from_f32(1e3 * random.normal()));
+            x[..k].fill(f16::NEG_ZERO);
+            let terms = |row: &[f16]| row.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+            let expected: Vec<u16> = x.chunks(k).map(|row| round(lanes::sum(terms(row))).to_bits()).collect();
+            for isa in Isa::available() {
+                let mut out = vec![f16::ONE; 301];
+                reduce(isa, Reduction::Sum, extents, &x, &mut out, &mut vec![0.0; extents.scratch()]);
+                let found: Vec<u16> = out.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(found, expected, "{isa:?} k={k}");
+            }
         }
     }
 }

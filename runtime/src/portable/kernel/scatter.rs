@@ -67,7 +67,7 @@ pub(in crate::portable) fn scatter(changes: &Changes, tensors: Scatter<'_>, cach
     let slots = write.len().checked_div(context).unwrap_or(0);
     let heads = cache.largest().len().checked_div(context).unwrap_or(0);
     // A zero of the mask times an infinity or a NaN is NaN: then every row changes.
-    let finite = new.iter().all(|&value| is_finite(value));
+    let finite = new.iter().fold(true, |finite, &value| finite & is_finite(value));
     let everything = !finite || !cache.is_settled();
     if everything {
         cache.begin_rewrite();

@@ -39,8 +39,11 @@ const MAX_ROWS: usize = 192;
 /// Pieces per thread, so that one that is held up does not hold up all.
 const PIECES: usize = 8;
 
+/// Elements that a thread takes at once where an operator takes long: some two microseconds' worth.
+const LONG_PIECE: usize = 2048;
+
 /// Multiplications below which attention is not worth sharing.
-const MIN_SHARED: usize = 1 << 18;
+const MIN_SHARED: usize = 1 << 14;
 
 /// What a pass is run with, and who looks on.
 #[derive(Clone, Copy)]
@@ -208,7 +211,7 @@ impl Plan {
             Step::ScanMask { mask, slot } => {
                 let sources =
                     Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
-                scratch.visibilities[slot].scan(sources.get(mask));
+                scratch.visibilities[slot].scan(scratch.isa, sources.get(mask));
             }
             Step::Scatter { state, changes, keep, write, new } => {
                 let mut cache = std::mem::take(&mut caches[state]);
@@ -283,6 +286,12 @@ fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16
         }
         Kernel::Binary { operator, x, y } => {
             elementwise::binary(isa, *operator, (sources.get(x.0), &x.1), (sources.get(y.0), &y.1), out);
+        }
+        Kernel::Unary { operator, x } if elementwise::is_long(*operator) => {
+            let x = sources.get(*x);
+            rest.threads.chunks(out, LONG_PIECE, |index, out| {
+                elementwise::unary(isa, *operator, &x[index * LONG_PIECE..][..out.len()], out);
+            });
         }
         Kernel::Unary { operator, x } => elementwise::unary(isa, *operator, sources.get(*x), out),
         Kernel::Softmax { x, extents } => {

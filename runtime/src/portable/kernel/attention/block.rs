@@ -2,6 +2,8 @@
 
 use half::f16;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::{BLOCK, Head, Rows, Scratch};
 use crate::portable::arith::elementary::exp;
 use crate::portable::arith::half::round;
@@ -9,10 +11,10 @@ use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::convert::{narrow, widen};
 use crate::portable::kernel::dots::{Columns, dots};
-use crate::portable::kernel::isa::for_each_isa;
+use crate::portable::kernel::isa::{Level, for_each_isa};
 
 /// The score of a position that is not there: it takes no part in the maximum, and its power is +0.
-const ABSENT: f32 = f32::NEG_INFINITY;
+pub(super) const ABSENT: f32 = f32::NEG_INFINITY;
 
 /// Widens the queries.
 pub(super) fn load_queries(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
@@ -29,40 +31,67 @@ fn widen_rows(isa: Isa, rows: &[f16], width: usize, out: &mut Vec<f32>) {
     }
 }
 
-fn rows_of(rows: Rows<'_>, block: u32, width: usize) -> &[f16] {
+pub(super) fn rows_of(rows: Rows<'_>, block: u32, width: usize) -> &[f16] {
     let start = block as usize * BLOCK * width;
     &rows.elements[start..(start + BLOCK * width).min(rows.elements.len())]
 }
 
-/// Scores of every query with every position of the visited blocks.
+/// Scores of every query with every position of the visited blocks, and the largest of each query.
 pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
-    let Scratch { blocks, queries, scores, .. } = scratch;
-    let columns = Columns::new(queries, head.width.next_multiple_of(LANES));
+    let Scratch { blocks, queries, scores, best, .. } = scratch;
+    let padded = head.width.next_multiple_of(LANES);
     let length = blocks.len() * BLOCK;
     scores.clear();
-    scores.resize(columns.count() * length, ABSENT);
-    let context = head.context();
+    scores.resize(queries.len() / padded * length, ABSENT);
+    best.clear();
+    if length == 0 {
+        best.resize(queries.len() / padded, f32::NEG_INFINITY);
+        return;
+    }
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 if padded == head.width => avx2::scores(head, blocks, queries, scores),
+        _ => products(isa, head, blocks, Columns::new(queries, padded), scores),
+    }
+    for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
+        let mask = &head.mask[query % head.slots() * head.context()..][..head.context()];
+        best.push(match isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => avx2::finish(scores, blocks, head.scale, mask),
+            Level::Baseline => finish(isa, scores, blocks, head.scale, mask),
+        });
+    }
+}
+
+/// Products of every query with every key of `blocks`.
+fn products(isa: Isa, head: &Head<'_>, blocks: &[u32], queries: Columns<'_>, scores: &mut [f32]) {
+    let length = blocks.len() * BLOCK;
     for (index, &block) in blocks.iter().enumerate() {
         let keys = rows_of(head.keys, block, head.width).chunks_exact(head.width);
-        let present = keys.len();
         for (position, key) in keys.enumerate() {
             let at = index * BLOCK + position;
-            dots(isa, key, columns, |query, sum| scores[query * length + at] = sum);
-        }
-        for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
-            let mask = &head.mask[query % head.slots() * context..][block as usize * BLOCK..][..present];
-            let scores = &mut scores[index * BLOCK..][..present];
-            to_half(isa, scores);
-            if let Some(scale) = head.scale {
-                for score in scores.iter_mut() {
-                    *score *= scale.to_f32();
-                }
-                to_half(isa, scores);
-            }
-            scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask.to_f32());
-            to_half(isa, scores);
+            dots(isa, key, queries, |query, sum| scores[query * length + at] = sum);
         }
     }
+}
+
+/// Rounds one query's scores, scales them and rounds, adds the mask and rounds; gives the largest, NaN if one is.
+fn finish(isa: Isa, scores: &mut [f32], blocks: &[u32], scale: Option<f16>, mask: &[f16]) -> f32 {
+    for (scores, &block) in scores.chunks_exact_mut(BLOCK).zip(blocks) {
+        to_half(isa, scores);
+        if let Some(scale) = scale {
+            for score in scores.iter_mut() {
+                *score *= scale.to_f32();
+            }
+            to_half(isa, scores);
+        }
+        // A position that is not there has no mask; its score stays.
+        let mask = &mask[block as usize * BLOCK..];
+        scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask.to_f32());
+        to_half(isa, scores);
+    }
+    let any_nan = scores.iter().any(|score| score.is_nan());
+    if any_nan { f32::NAN } else { scores.iter().copied().fold(f32::NEG_INFINITY, f32::max) }
 }
 
 /// Scores of every query with the first `positions` positions, before scale and mask; zero where the mask hides them.
@@ -92,14 +121,15 @@ fn to_half(isa: Isa, values: &mut [f32]) {
 }
 
 /// Softmax of each query's scores over the visited positions, rounded to fp16.
-pub(super) fn softmax(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
-    let count = head.queries.len() / head.width;
+pub(super) fn softmax(isa: Isa, scratch: &mut Scratch) {
     let length = scratch.blocks.len() * BLOCK;
-    for query in 0..count {
-        let largest = Head::best(scratch, query);
-        let scores = &mut scratch.scores[query * length..(query + 1) * length];
+    for (&largest, scores) in scratch.best.iter().zip(scratch.scores.chunks_exact_mut(length.max(1))) {
         weights(isa, largest, scores);
-        scores.chunks_exact_mut(BLOCK).for_each(|values| to_half(isa, values));
+        match isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => avx2::round(scores),
+            Level::Baseline => scores.chunks_exact_mut(BLOCK).for_each(|values| to_half(isa, values)),
+        }
     }
 }
 
@@ -108,20 +138,39 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     let Scratch { blocks, rows, scores, sums, .. } = scratch;
     let padded = head.width.next_multiple_of(LANES);
     let count = head.queries.len() / head.width;
-    sums.clear();
     sums.resize(count * LANES * padded, 0.0);
-    for (index, &block) in blocks.iter().enumerate() {
-        widen_rows(isa, rows_of(head.values, block, head.width), head.width, rows);
-        let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(head.context());
-        let finite = head.values.largest[range].iter().all(|&largest| largest < 0x7c00);
-        for (query, sums) in sums.chunks_exact_mut(LANES * padded).enumerate() {
-            let weights = &scores[(query * blocks.len() + index) * BLOCK..][..BLOCK];
-            add_weighted(isa, weights, rows, padded, finite, sums);
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 if padded == head.width => avx2::combine(head, blocks, scores, sums),
+        _ => {
+            sums.fill(0.0);
+            add_blocks(isa, head, blocks, scores, rows, sums);
         }
     }
     for (sums, out) in sums.chunks_exact_mut(LANES * padded).zip(out.chunks_exact_mut(head.width)) {
         fold_rows(isa, padded, sums);
         narrow(isa, &sums[..head.width], out);
+    }
+}
+
+/// Adds the values of `blocks`, weighted, to the sums of each query: per lane, the padded width.
+fn add_blocks(
+    isa: Isa,
+    head: &Head<'_>,
+    blocks: &[u32],
+    weights: &[f32],
+    rows: &mut Vec<f32>,
+    sums: &mut [f32],
+) {
+    let padded = head.width.next_multiple_of(LANES);
+    for (index, &block) in blocks.iter().enumerate() {
+        widen_rows(isa, rows_of(head.values, block, head.width), head.width, rows);
+        let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(head.context());
+        let finite = head.values.largest[range].iter().all(|&largest| largest < 0x7c00);
+        for (query, sums) in sums.chunks_exact_mut(LANES * padded).enumerate() {
+            let weights = &weights[(query * blocks.len() + index) * BLOCK..][..BLOCK];
+            add_weighted(isa, weights, rows, padded, finite, sums);
+        }
     }
 }
 
@@ -165,5 +214,26 @@ for_each_isa! {
             let (low, high) = sums[..2 * half * width].split_at_mut(half * width);
             low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
         }
+    }
+}
+
+for_each_isa! {
+    /// The largest of `rows`, and of `largest` as it was.
+    pub(super) fn largest_of(rows: &[u16], largest: &mut u16) {
+        *largest = rows.iter().copied().fold(*largest, u16::max);
+    }
+}
+
+for_each_isa! {
+    /// The sum of the magnitudes of `values`, in no order that matters.
+    pub(super) fn size_of(values: &[f32], size: &mut f64) {
+        let (eights, rest) = values.as_chunks::<8>();
+        let mut lanes = [0f64; 8];
+        for eight in eights {
+            for lane in 0..8 {
+                lanes[lane] += f64::from(eight[lane].abs());
+            }
+        }
+        *size = lanes.iter().sum::<f64>() + rest.iter().map(|value| f64::from(value.abs())).sum::<f64>();
     }
 }

@@ -3,6 +3,9 @@
 use half::f16;
 
 use super::BLOCK;
+use crate::portable::arith::half::{NAN_ORDER, at_order, order};
+use crate::portable::kernel::Isa;
+use crate::portable::kernel::isa::for_each_isa;
 
 /// How far below its slot's largest mask value a position counts as hidden. Any value is right: hidden positions are
 /// left out only if that is proven to change nothing. This one is above the scores that heads produce and far below
@@ -23,7 +26,12 @@ pub struct Visibility {
     far: Vec<f32>,
     /// The largest of each slot.
     top: Vec<f32>,
+    /// Per slot and block, the largest by its place in the order of numbers, or [`UNCLEAR`].
+    largest: Vec<i16>,
 }
+
+/// In place of a largest value where one is NaN. No number has this place.
+const UNCLEAR: i16 = i16::MAX;
 
 impl Visibility {
     /// Room for a mask `[slots, context]`.
@@ -33,28 +41,35 @@ impl Visibility {
             near: Vec::with_capacity(context.div_ceil(BLOCK)),
             far: Vec::with_capacity(slots),
             top: Vec::with_capacity(slots),
+            largest: Vec::with_capacity(slots * context.div_ceil(BLOCK)),
         }
     }
 
     /// Looks through `mask` `[slots, context]`.
-    pub fn scan(&mut self, mask: &[f16]) {
+    pub fn scan(&mut self, isa: Isa, mask: &[f16]) {
         self.near.clear();
         self.top.clear();
         self.far.clear();
-        let context = self.context.max(1);
-        // `f32::max` passes over NaN; a position whose mask is NaN counts as near below.
-        let largest = |values: &[f16]| values.iter().fold(f32::NEG_INFINITY, |a, b| a.max(b.to_f32()));
-        self.top.extend(mask.chunks_exact(context).map(largest));
-        self.far.resize(self.top.len(), f32::NEG_INFINITY);
-        for block in 0..self.context.div_ceil(BLOCK) {
-            let range = block * BLOCK..((block + 1) * BLOCK).min(self.context);
-            let hidden = mask
-                .chunks_exact(context)
-                .zip(&self.top)
-                .all(|(mask, top)| mask[range.clone()].iter().all(|value| is_hidden(value.to_f32(), *top)));
-            if hidden {
-                for (mask, far) in mask.chunks_exact(context).zip(&mut self.far) {
-                    *far = far.max(largest(&mask[range.clone()]));
+        let (context, blocks) = (self.context.max(1), self.context.div_ceil(BLOCK));
+        let slots = mask.len() / context;
+        self.largest.clear();
+        self.largest.resize(slots * blocks, NAN_ORDER);
+        if blocks == 0 {
+            return;
+        }
+        for (mask, largest) in mask.chunks_exact(context).zip(self.largest.chunks_exact_mut(blocks)) {
+            // NaN is passed over; a position whose mask is NaN counts as near below.
+            let mut top = NAN_ORDER;
+            scan_slot(isa, mask, largest, &mut top);
+            self.top.push(number(top));
+        }
+        self.far.resize(slots, f32::NEG_INFINITY);
+        for block in 0..blocks {
+            let largest = || self.largest.iter().skip(block).step_by(blocks).copied();
+            let hidden = |(largest, top)| largest != UNCLEAR && is_hidden(number(largest), top);
+            if largest().zip(self.top.iter().copied()).all(hidden) {
+                for (largest, far) in largest().zip(&mut self.far) {
+                    *far = far.max(number(largest));
                 }
             } else {
                 self.near.push(block as u32);
@@ -75,5 +90,22 @@ impl Visibility {
     /// The largest mask value of `slot` outside the near blocks.
     pub fn far(&self, slot: usize) -> f32 {
         self.far[slot]
+    }
+}
+
+/// The number at a place; −∞ if there was none.
+fn number(place: i16) -> f32 {
+    if place == NAN_ORDER { f32::NEG_INFINITY } else { at_order(place).to_f32() }
+}
+
+for_each_isa! {
+    /// The largest of each block of `mask`, and of all of it.
+    fn scan_slot(mask: &[f16], blocks: &mut [i16], top: &mut i16) {
+        for (mask, largest) in mask.chunks(BLOCK).zip(blocks) {
+            let place = mask.iter().fold(NAN_ORDER, |largest, &value| largest.max(order(value)));
+            let unclear = mask.iter().fold(false, |any, &value| any | (order(value) == NAN_ORDER));
+            *top = (*top).max(place);
+            *largest = if unclear { UNCLEAR } else { place };
+        }
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Positions are visited in aligned blocks of sixteen, so that the place in a block is the lane.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod block;
 mod mask;
 
@@ -68,6 +70,8 @@ pub struct Scratch {
     rows: Vec<f32>,
     /// Scores, then weights: per query, per visited block, sixteen.
     scores: Vec<f32>,
+    /// The largest score of each query; NaN if one is.
+    best: Vec<f32>,
     /// Sums in the making: per query, per lane, the width.
     sums: Vec<f32>,
 }
@@ -82,6 +86,7 @@ impl Scratch {
             queries: Vec::with_capacity(queries * padded),
             rows: Vec::with_capacity(BLOCK * padded),
             scores: Vec::with_capacity(queries * blocks * BLOCK),
+            best: Vec::with_capacity(queries),
             sums: Vec::with_capacity(queries * LANES * padded),
         }
     }
@@ -95,14 +100,14 @@ pub fn attend(isa: Isa, head: Head<'_>, out: &mut [f16], scratch: &mut Scratch) 
     scratch.blocks.extend_from_slice(head.visibility.near());
     if scratch.blocks.len() < total {
         block::scores(isa, &head, scratch);
-        if !head.far_blocks_vanish(scratch) {
-            head.add_blocks(scratch);
+        if !head.far_blocks_vanish(isa, scratch) {
+            head.add_blocks(isa, scratch);
             block::scores(isa, &head, scratch);
         }
     } else {
         block::scores(isa, &head, scratch);
     }
-    block::softmax(isa, &head, scratch);
+    block::softmax(isa, scratch);
     block::combine(isa, &head, scratch, out);
 }
 
@@ -125,42 +130,42 @@ impl Head<'_> {
         self.mask.len() / self.context().max(1)
     }
 
-    fn queries(&self) -> impl Iterator<Item = (usize, &[f16])> {
-        let slots = self.slots();
-        self.queries.chunks_exact(self.width).enumerate().map(move |(index, query)| (index % slots, query))
-    }
-
-    /// The largest score among the visited blocks; NaN if one is NaN.
-    fn best(scratch: &Scratch, query: usize) -> f32 {
-        let length = scratch.blocks.len() * BLOCK;
-        let scores = &scratch.scores[query * length..(query + 1) * length];
-        let any_nan = scores.iter().any(|score| score.is_nan());
-        if any_nan { f32::NAN } else { scores.iter().copied().fold(f32::NEG_INFINITY, f32::max) }
+    /// Per query, its slot, the sum of its magnitudes, and the largest score among the visited blocks.
+    fn queries(&self, isa: Isa, scratch: &Scratch) -> impl Iterator<Item = (usize, f64, f32)> {
+        let (slots, padded) = (self.slots(), self.width.next_multiple_of(LANES));
+        let queries = scratch.queries.chunks_exact(padded).zip(&scratch.best).enumerate();
+        queries.map(move |(index, (query, &best))| {
+            let mut size = 0.0;
+            block::size_of(isa, query, &mut size);
+            (index % slots, size, best)
+        })
     }
 
     /// Whether no query can give a position outside the near blocks any weight.
-    fn far_blocks_vanish(&self, scratch: &Scratch) -> bool {
-        let largest = |rows: &[u16]| Self::far_rows(rows, &scratch.blocks).max().unwrap_or(0);
+    fn far_blocks_vanish(&self, isa: Isa, scratch: &Scratch) -> bool {
+        let largest = |rows: &[u16]| Self::largest_far(isa, rows, &scratch.blocks);
         let (key, value) = (largest(self.keys.largest), largest(self.values.largest));
         value < 0x7c00
-            && self.queries().enumerate().all(|(index, (slot, query))| {
-                self.vanishes(query, key, self.visibility.far(slot), Self::best(scratch, index))
-            })
+            && self
+                .queries(isa, scratch)
+                .all(|(slot, size, best)| self.vanishes(size, key, self.visibility.far(slot), best))
     }
 
-    /// What `rows` has for the positions outside `near`.
-    fn far_rows(rows: &[u16], near: &[u32]) -> impl Iterator<Item = u16> {
-        let mut near = near.iter().copied().peekable();
-        rows.chunks(BLOCK)
-            .enumerate()
-            .filter(move |(block, _)| near.next_if_eq(&(*block as u32)).is_none())
-            .flat_map(|(_, rows)| rows.iter().copied())
+    /// The largest that `rows` has for positions outside `near`.
+    fn largest_far(isa: Isa, rows: &[u16], near: &[u32]) -> u16 {
+        let (mut largest, mut begin) = (0, 0);
+        for &block in near {
+            let start = block as usize * BLOCK;
+            block::largest_of(isa, &rows[begin..start], &mut largest);
+            begin = (start + BLOCK).min(rows.len());
+        }
+        block::largest_of(isa, &rows[begin..], &mut largest);
+        largest
     }
 
-    /// Whether a score beside `best` gets a weight of exactly +0: at a position whose mask is at most `mask` and whose
-    /// key elements are at most `key` in magnitude (as bits).
-    fn vanishes(&self, query: &[f16], key: u16, mask: f32, best: f32) -> bool {
-        let size: f64 = query.iter().map(|value| value.to_f64().abs()).sum();
+    /// Whether a score beside `best` gets a weight of exactly +0: one of a query whose magnitudes add up to `size`, at a position
+    /// whose mask is at most `mask` and whose key elements are at most `key` in magnitude (as bits).
+    fn vanishes(&self, size: f64, key: u16, mask: f32, best: f32) -> bool {
         let product = round((size * f16::from_bits(key).to_f64() * SLACK) as f32);
         // Rounding is monotone: what is true of the bound is true of every score below it.
         let scaled = self.scale.map_or(product, |scale| round(product.to_f32() * scale.to_f32()));
@@ -169,19 +174,19 @@ impl Head<'_> {
     }
 
     /// Adds every block that cannot be proven to vanish.
-    fn add_blocks(&self, scratch: &mut Scratch) {
+    fn add_blocks(&self, isa: Isa, scratch: &mut Scratch) {
         let context = self.context();
-        let best: Vec<f32> = (0..self.queries().count()).map(|query| Self::best(scratch, query)).collect();
+        let queries: Vec<_> = self.queries(isa, scratch).collect();
         let near = self.visibility.near();
         let vanishes = |block: u32| {
             let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(context);
             let largest = |rows: &[u16]| rows[range.clone()].iter().copied().max().unwrap_or(0);
             let (key, value) = (largest(self.keys.largest), largest(self.values.largest));
             value < 0x7c00
-                && self.queries().zip(&best).all(|((slot, query), &best)| {
+                && queries.iter().all(|&(slot, size, best)| {
                     let mask = &self.mask[slot * context..][range.clone()];
                     let mask = mask.iter().fold(f32::NEG_INFINITY, |a, b| a.max(b.to_f32()));
-                    self.vanishes(query, key, mask, best)
+                    self.vanishes(size, key, mask, best)
                 })
         };
         scratch.blocks.clear();

@@ -35,7 +35,7 @@ impl Tensors {
         };
         let (keys, values) = (largest(&self.keys), largest(&self.values));
         let mut visibility = Visibility::with_capacity(SLOTS, CONTEXT);
-        visibility.scan(&self.mask);
+        visibility.scan(Isa::best(), &self.mask);
         let head = Head {
             queries: &self.queries,
             keys: Rows { elements: &self.keys, largest: &keys },
@@ -82,4 +82,61 @@ fn a_block_is_visited_where_leaving_it_out_is_not_proven() {
     assert_eq!(changed(&|tensors| tensors.mask[..CONTEXT].fill(f16::from_f32(-40000.0))), ALL);
     // A query whose scores have no bound.
     assert_eq!(changed(&|tensors| tensors.queries[0] = f16::NAN), ALL);
+}
+
+/// Heads of whole lanes have kernels of their own: every number of queries and of columns that registers are filled with, more
+/// blocks than one tile has, and a last block that is cut short.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for (width, share, slots, context, position) in [
+        (16, 1, 1, 300, 260),
+        (32, 2, 1, 300, 290),
+        (48, 3, 2, 333, 331),
+        (128, 3, 4, 160, 100),
+        (64, 7, 1, 161, 160),
+        (24, 2, 2, 90, 70),
+        (16, 1, 3, 21, 18),
+    ] {
+        let mut random = Random(width as u64);
+        let mut normal = |count: usize| random.halves(count, |random| f16::from_f32(random.normal()));
+        let (queries, mut keys) = (normal(share * slots * width), normal(context * width));
+        let mut values = normal(context * width);
+        let seen = |index: usize| index % context <= (position + index / context).min(context - 1);
+        let mask = |index| if seen(index) { f16::ZERO } else { f16::from_f32(-40000.0) };
+        let mask: Vec<f16> = (0..slots * context).map(mask).collect();
+        for (spoiled, scale) in [(false, None), (false, Some(f16::from_f32(0.3))), (true, None)] {
+            if spoiled {
+                keys[5 * width + 3] = f16::NAN;
+                values[7 * width] = f16::NEG_INFINITY;
+            }
+            let largest = |rows: &[f16]| -> Vec<u16> {
+                rows.chunks(width).map(|row| row.iter().map(|&x| magnitude_bits(x)).max().unwrap()).collect()
+            };
+            let (of_keys, of_values) = (largest(&keys), largest(&values));
+            let run = |isa: Isa| {
+                let mut visibility = Visibility::with_capacity(slots, context);
+                visibility.scan(isa, &mask);
+                let head = Head {
+                    queries: &queries,
+                    keys: Rows { elements: &keys, largest: &of_keys },
+                    values: Rows { elements: &values, largest: &of_values },
+                    mask: &mask,
+                    visibility: &visibility,
+                    scale,
+                    width,
+                };
+                let mut scratch = Scratch::with_capacity(share * slots, width, context);
+                let mut out = vec![f16::ONE; share * slots * width];
+                // What is left in the scratch from a run before must not matter.
+                for _ in 0..2 {
+                    attend(isa, head, &mut out, &mut scratch);
+                }
+                out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            };
+            let expected = run(Isa::BASELINE);
+            for isa in Isa::available() {
+                assert_eq!(run(isa), expected, "{isa:?} {width} {share} {slots} {context} {spoiled}");
+            }
+        }
+    }
 }
