@@ -29,4 +29,13 @@ impl Tensor {
     pub fn data_mut(&mut self) -> &mut [f16] {
         &mut self.data
     }
+
+    /// Exchanges the elements for `elements`, if there are `length` of both. Says whether it did.
+    pub(crate) fn exchange(&mut self, elements: &mut Vec<f16>, length: usize) -> bool {
+        let fits = elements.len() == length && self.data.len() == length;
+        if fits {
+            std::mem::swap(&mut self.data, elements);
+        }
+        fits
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anepipe_runtime::bundle::Parts;
+use anepipe_runtime::decode::argmax;
 use anepipe_runtime::portable::{Executor, PortableDevice};
 use anepipe_runtime::session::{Model, Session, SessionError};
 use anepipe_runtime::token::TokenId;
@@ -33,6 +34,26 @@ fn every_width_and_executor_gives_the_same_logits() {
             let numbered: Vec<_> = expected.iter().cloned().enumerate().collect();
             assert_eq!(forced, numbered, "{device:?} {widths:?}");
             assert_eq!(session.position(), tokens.len());
+        }
+    }
+}
+
+#[test]
+fn the_likeliest_token_is_that_of_the_largest_logit_behind_every_slot() {
+    for (widths, block) in WIDTHS {
+        let model = load(&PortableDevice::new(), 5, widths, block);
+        let mut session = Session::new(&model).unwrap();
+        for seed in 0..6 {
+            let tokens = prompt(seed, model.widest().min(3 + seed as usize % 2));
+            session.pass(&tokens).unwrap();
+            // The last token alone, for which the heads run first, and then all.
+            for slot in [tokens.len() - 1].into_iter().chain(0..tokens.len()) {
+                let likeliest = session.likeliest(slot).unwrap();
+                assert_eq!(likeliest, argmax(session.logits(slot).unwrap()), "{widths:?} {slot}");
+                assert!(likeliest.is_some());
+            }
+            let outside = session.likeliest(tokens.len());
+            assert!(matches!(outside, Err(SessionError::NotInPass { .. })), "{outside:?}");
         }
     }
 }

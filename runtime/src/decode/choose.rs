@@ -3,6 +3,9 @@
 use half::f16;
 
 use super::sampler::{Sampler, Sampling, SamplingError};
+use crate::portable::Isa;
+use crate::portable::kernel::argmax::{self as kernel, Largest};
+use crate::session::{Session, SessionError};
 use crate::token::TokenId;
 
 /// How tokens are chosen: the only place where logits become tokens, with and without drafts.
@@ -25,6 +28,19 @@ impl Choose {
         Ok(if sampling.temperature == 0.0 { Self::Greedy } else { Self::Sample(sampler) })
     }
 
+    /// The token behind token `slot` of the session's latest pass, for `position`; none if all logits are NaN.
+    pub fn behind(
+        &mut self,
+        session: &mut Session,
+        slot: usize,
+        position: usize,
+    ) -> Result<Option<TokenId>, SessionError> {
+        match self {
+            Self::Greedy => session.likeliest(slot),
+            Self::Sample(sampler) => Ok(sampler.token(session.logits(slot)?, position)),
+        }
+    }
+
     /// The token for `position`, by the whole vocabulary's `logits`; none if all of them are NaN.
     pub fn token(&mut self, logits: &[f16], position: usize) -> Option<TokenId> {
         match self {
@@ -36,14 +52,9 @@ impl Choose {
 
 /// The token with the largest logit, ties to the lowest id. NaN never wins; none if there is nothing else.
 pub fn argmax(logits: &[f16]) -> Option<TokenId> {
-    let mut best = None;
-    for (token, &logit) in logits.iter().enumerate() {
-        let rank = rank(logit);
-        if rank > best.map_or(NAN_RANK, |(rank, _)| rank) {
-            best = Some((rank, token as TokenId));
-        }
-    }
-    best.map(|(_, token)| token)
+    let mut largest = [Largest::NONE];
+    kernel::argmax(Isa::best(), logits, 0, &mut largest);
+    largest[0].row().map(|token| token as TokenId)
 }
 
 /// What [`rank`] gives NaN, below everything else.

@@ -172,7 +172,7 @@ impl Decoder<'_> {
         session.pass(tokens)?;
         for slot in 0..tokens.len() {
             let position = start + slot + 1;
-            let Some(token) = self.choose.token(session.logits(slot)?, position) else {
+            let Some(token) = self.choose.behind(session, slot, position)? else {
                 if slot == 0 {
                     return Err(DecodeError::NoChoice { position });
                 }

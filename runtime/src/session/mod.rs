@@ -136,18 +136,30 @@ impl Session {
     /// The whole vocabulary's logits behind token `slot` of the latest pass. The heads run at most once a pass: for that token
     /// if it is the pass's last, else for all its tokens.
     pub fn logits(&mut self, slot: usize) -> Result<&[f16], SessionError> {
-        let tokens = self.pass.tokens;
-        if slot >= tokens {
-            return Err(SessionError::NotInPass { asked: format!("token {slot}'s logits"), tokens });
-        }
-        let (index, first) = match self.pass.heads {
-            Some((index, first)) if first <= slot => (index, first),
-            _ => self.run_heads(if slot + 1 == tokens { slot } else { 0 })?,
-        };
+        let (index, first) = self.heads_of(slot)?;
         if let Some(slots) = self.slots.get(index) {
             slots.gather(slot - first, &mut self.logits);
         }
         Ok(&self.logits)
+    }
+
+    /// [`argmax`](crate::decode::argmax) of what [`Session::logits`] gives, without moving a logit: the likeliest token behind token
+    /// `slot` of the latest pass. None if every logit is NaN.
+    pub fn likeliest(&mut self, slot: usize) -> Result<Option<TokenId>, SessionError> {
+        let (index, first) = self.heads_of(slot)?;
+        Ok(self.slots.get_mut(index).and_then(|slots| slots.argmax(slot - first)))
+    }
+
+    /// Where the heads' outputs of token `slot` are; see [`Pass::heads`].
+    fn heads_of(&mut self, slot: usize) -> Result<(usize, usize), SessionError> {
+        let tokens = self.pass.tokens;
+        if slot >= tokens {
+            return Err(SessionError::NotInPass { asked: format!("token {slot}'s logits"), tokens });
+        }
+        match self.pass.heads {
+            Some((index, first)) if first <= slot => Ok((index, first)),
+            _ => self.run_heads(if slot + 1 == tokens { slot } else { 0 }),
+        }
     }
 
     /// Commits the first `count` tokens of the latest pass; the others are as if they had never been. Can be done once a pass.

@@ -6,7 +6,10 @@ use super::error::SessionError;
 use super::model::{Model, Part, Program};
 use crate::device::State;
 use crate::pass::{BlockPass, PassError};
+use crate::portable::Isa;
+use crate::portable::kernel::argmax::{Largest, argmax};
 use crate::tensor::Tensor;
+use crate::token::TokenId;
 
 /// The inputs and outputs of all functions of one width.
 pub(super) struct Slots {
@@ -17,6 +20,8 @@ pub(super) struct Slots {
     heads: BlockPass,
     /// What each head gave, `[1, rows, T, 1]`.
     logits: Vec<Tensor>,
+    /// The largest logit in each slot, once somebody has asked for one.
+    largest: Vec<Largest>,
 }
 
 impl Slots {
@@ -25,7 +30,8 @@ impl Slots {
         let (heads, logits) = buffers(model, &model.heads, &program.heads)?;
         let nothing = || SessionError::Parts("a shard gives nothing".to_owned());
         let hidden = hidden.into_iter().next().ok_or_else(nothing)?;
-        Ok(Self { width: program.width, layers, hidden, heads, logits })
+        let largest = Vec::with_capacity(program.width);
+        Ok(Self { width: program.width, layers, hidden, heads, logits, largest })
     }
 
     /// Pushes `rows` (1 to T hidden states), the first at position `start`, through all layers.
@@ -57,6 +63,7 @@ impl Slots {
         states: &mut [Box<dyn State>],
         rows: impl ExactSizeIterator<Item = &'r [f16]> + Clone,
     ) -> Result<(), SessionError> {
+        self.largest.clear();
         let Some(first) = model.heads.first() else { return Ok(()) };
         self.heads.prepare_rows(0, rows).map_err(|source| pass_error(first, source))?;
         let shards = model.heads.iter().zip(&program.heads).zip(states);
@@ -70,6 +77,20 @@ impl Slots {
     pub(super) fn hidden(&self, slot: usize, row: &mut [f16]) {
         let column = self.hidden.data().iter().skip(slot).step_by(self.width);
         row.iter_mut().zip(column).for_each(|(into, &value)| *into = value);
+    }
+
+    /// The token whose logit in `slot` is the largest; see [`crate::decode::argmax`].
+    pub(super) fn argmax(&mut self, slot: usize) -> Option<TokenId> {
+        if self.largest.is_empty() {
+            self.largest.resize(self.width, Largest::NONE);
+            let mut first = 0;
+            for head in &self.logits {
+                argmax(Isa::best(), head.data(), first, &mut self.largest);
+                first += head.data().len() / self.width.max(1);
+            }
+        }
+        let row = self.largest.get(slot)?.row()?;
+        Some(row as TokenId)
     }
 
     /// Copies what the heads gave in `slot` to `logits` `[vocab]`.

@@ -1,6 +1,7 @@
 //! Which instructions kernels may use, decided when the program runs.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// A set of instructions that this machine has. There is no way to make one that it lacks, so a kernel that is handed
 /// an `Isa` may call functions compiled for it.
@@ -64,9 +65,10 @@ impl Isa {
         sets
     }
 
-    /// The fastest set this machine has.
+    /// The fastest set this machine has; looked for once.
     pub fn best() -> Self {
-        Self::available().last().copied().unwrap_or(Self::BASELINE)
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Self::BASELINE))
     }
 
     /// The set called `name` (see [`Isa::name`]), if this machine has it.

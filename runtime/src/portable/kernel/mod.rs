@@ -3,6 +3,7 @@
 //! Every kernel gives the bits of its definition in [`super::arith`]; tests beside each hold the two together on every
 //! instruction set the machine has.
 
+pub mod argmax;
 pub mod attention;
 pub mod convert;
 pub mod copy;

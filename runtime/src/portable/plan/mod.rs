@@ -19,7 +19,7 @@ use half::f16;
 
 use self::attend::{attend, tell_scores};
 use self::step::{Kernel, Step};
-use self::view::{Sources, View};
+use self::view::{Place, Sources, View};
 use super::cache::Cache;
 use super::graph::{Constant, Graph};
 use super::kernel::attention::{self, Visibility};
@@ -175,9 +175,18 @@ impl Plan {
                 stopwatch.lap(self, index, began);
             }
         }
-        let sources = Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
         for (&view, output) in self.outputs.iter().zip(outputs) {
-            output.data_mut().copy_from_slice(sources.get(view));
+            let alone = self.outputs.iter().filter(|other| other.place == view.place).count() == 1;
+            match view.place {
+                // A whole buffer changes hands: the logits of a large vocabulary are not worth copying.
+                Place::Buffer(buffer)
+                    if alone && output.exchange(&mut scratch.buffers[buffer], view.length) => {}
+                _ => {
+                    let (constants, buffers) = (&self.constants, &scratch.buffers);
+                    let sources = Sources { inputs, constants, caches, buffers };
+                    output.data_mut().copy_from_slice(sources.get(view));
+                }
+            }
         }
     }
 
