@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::Path};
 
-use half::{f16, slice::HalfFloatSliceExt};
+use half::f16;
 
 use crate::{GgufError, TensorType, dequant, dequant::Kernel, layout::Placed, source::Source};
 
@@ -119,7 +119,7 @@ impl<'a> Tensor<'a> {
         for (bytes, out) in bytes.chunks(chunk_bytes).zip(out.chunks_mut(CHUNK)) {
             let Some(wide) = wide.get_mut(..out.len()) else { continue };
             (kernel.to_f32)(bytes, wide);
-            out.convert_from_f32_slice(wide);
+            dequant::narrow(wide, out);
         }
         Ok(())
     }

@@ -17,12 +17,14 @@ const WEIGHTS: [f32; 16] = {
 };
 
 /// `d` f16, 32 × 4 bits: `d · value[q]`.
+#[inline(always)]
 pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     let [d0, d1, nibbles @ ..] = block;
     values(scale(*d0, *d1), nibbles, out);
 }
 
 /// `d` f16, the high 2 bits of 8 scales, their low 4 bits, 256 × 4 bits: `(d · (sc − 32)) · value[q]`, by groups of 32.
+#[inline(always)]
 pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     let [d0, d1, h0, h1, l0, l1, l2, l3, quants @ ..] = block;
     let d = scale(*d0, *d1);
@@ -35,6 +37,7 @@ pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
 }
 
 /// 32 weights: the low halves of `nibbles` first, then the high ones.
+#[inline(always)]
 fn values(d: f32, nibbles: &[u8; 16], out: &mut [f32; 32]) {
     let (low, high) = out.split_at_mut(16);
     for ((low, high), &q) in low.iter_mut().zip(high).zip(nibbles) {

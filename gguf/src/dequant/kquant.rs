@@ -4,6 +4,7 @@ use super::scale;
 
 /// 16 × (scale, minimum) of 4 bits each, 256 × 2 bits, `d` f16, `dmin` f16: `(d · sc) · q − (dmin · m)`, by groups of
 /// 16.
+#[inline(always)]
 pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let [scales @ .., d0, d1, m0, m1] = block;
     let (d, dmin) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -19,6 +20,7 @@ pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
 
 /// 256 top bits, 256 × 2 bits, 16 scales of 6 bits, `d` f16: `(d · (sc − 32)) · q`, by groups of 16, where a top bit
 /// that is clear takes 4 from `q`.
+#[inline(always)]
 pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let [body @ .., d0, d1] = block;
     let d = scale(*d0, *d1);
@@ -38,6 +40,7 @@ pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 
 /// `d` f16, `dmin` f16, 8 × (scale, minimum) of 6 bits each, 256 × 4 bits: `(d · sc) · q − (dmin · m)`, by groups of
 /// 32.
+#[inline(always)]
 pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let [d0, d1, m0, m1, body @ ..] = block;
     let (d, dmin) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -53,6 +56,7 @@ pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 }
 
 /// As [`q4_k`], with 256 fifth bits before the 4-bit quants.
+#[inline(always)]
 pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let [d0, d1, m0, m1, body @ ..] = block;
     let (d, dmin) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -69,6 +73,7 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 }
 
 /// 256 × 4 low bits, 256 × 2 high bits, 16 × i8 scales, `d` f16: `(d · sc) · (q − 32)`, by groups of 16.
+#[inline(always)]
 pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let [body @ .., d0, d1] = block;
     let d = scale(*d0, *d1);
@@ -88,12 +93,14 @@ pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 
 /// The bytes and the shift that hold group `i` (of 16) of 256 two-bit numbers. Each half of the block has 32 bytes,
 /// whose lowest bits are its first 32 numbers, the next bits the next 32, and so on.
+#[inline(always)]
 fn two_bit_group(quants: &[u8; 64], i: usize) -> (&[u8; 16], usize) {
     (&quants.as_chunks::<16>().0[i / 8 * 2 + i % 2], i / 2 % 4 * 2)
 }
 
 /// The 16 scales of 6 bits of Q3_K: bytes 0 to 7 hold the low 4 bits of two scales each, bytes 8 to 11 the high 2 bits
 /// of four.
+#[inline(always)]
 fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
     let mut scales = [0; 16];
     for (i, scale) in scales.iter_mut().enumerate() {
@@ -107,6 +114,7 @@ fn six_bit_scales(packed: &[u8; 12]) -> [u8; 16] {
 /// The 8 scales and 8 minima of 6 bits of Q4_K and Q5_K. The first four of each are the low 6 bits of bytes 0 to 3 and
 /// 4 to 7; the last four have their low 4 bits in bytes 8 to 11, a half each, and their high 2 bits above the first
 /// four.
+#[inline(always)]
 fn scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for i in 0..4 {
@@ -118,6 +126,7 @@ fn scales_and_mins(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 }
 
 /// The first `A` bytes and the `B` after them.
+#[inline(always)]
 fn split<const A: usize, const B: usize, const N: usize>(bytes: &[u8; N]) -> (&[u8; A], &[u8; B]) {
     const { assert!(A + B == N) };
     match (bytes.first_chunk(), bytes.last_chunk()) {

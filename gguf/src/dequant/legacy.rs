@@ -5,6 +5,7 @@
 use super::scale;
 
 /// `d` f16, 32 × i8: `q · d`.
+#[inline(always)]
 pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let [d0, d1, quants @ ..] = block;
     let d = scale(*d0, *d1);
@@ -14,6 +15,7 @@ pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
 }
 
 /// `d` f16, 32 × 4 bits: `d · (q − 8)`.
+#[inline(always)]
 pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let [d0, d1, nibbles @ ..] = block;
     let d = scale(*d0, *d1);
@@ -25,6 +27,7 @@ pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
 }
 
 /// `d` f16, `m` f16, 32 × 4 bits: `d · q + m`.
+#[inline(always)]
 pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let [d0, d1, m0, m1, nibbles @ ..] = block;
     let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -36,6 +39,7 @@ pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
 }
 
 /// `d` f16, 32 fifth bits, 32 × 4 bits: `d · (q − 16)`.
+#[inline(always)]
 pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
     let d = scale(*d0, *d1);
@@ -46,6 +50,7 @@ pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
 }
 
 /// `d` f16, `m` f16, 32 fifth bits, 32 × 4 bits: `d · q + m`.
+#[inline(always)]
 pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
     let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -56,6 +61,7 @@ pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
 }
 
 /// 32 five-bit numbers: bit `i` of `high` is the top bit of number `i`.
+#[inline(always)]
 fn five_bits(high: [u8; 4], nibbles: &[u8; 16]) -> [u8; 32] {
     let high = u32::from_le_bytes(high);
     let mut quants = [0; 32];

@@ -1,6 +1,6 @@
 //! F32, F16 and BF16: numbers stored one by one.
 
-use half::{f16, slice::HalfFloatSliceExt};
+use half::f16;
 
 /// F16 numbers gathered at a time, so that the conversion runs on a whole slice of them.
 const CHUNK: usize = 256;
@@ -16,7 +16,7 @@ pub(super) fn f16(bytes: &[u8], out: &mut [f32]) {
     for (bytes, out) in bytes.chunks(2 * CHUNK).zip(out.chunks_mut(CHUNK)) {
         let Some(halves) = halves.get_mut(..out.len()) else { continue };
         f16_to_f16(bytes, halves);
-        halves.convert_to_f32_slice(out);
+        super::halves::widen(halves, out);
     }
 }
 
