@@ -118,7 +118,7 @@ impl Store {
         if !self.objects().has(digest, size) {
             return Err(StoreError::missing(object, digest));
         }
-        if how == How::Link && std::fs::hard_link(&object, dest).is_ok() {
+        if how == How::Link && self.objects().link(digest, size, dest).is_ok() {
             return Ok(());
         }
         let doing = || format!("writing {}", dest.display());

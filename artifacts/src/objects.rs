@@ -5,7 +5,7 @@
 //! (size and time, one system call) finds it. An object with another size is a miss; one with another time is hashed again, and
 //! is put right or set aside.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, FileTimes, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -31,11 +31,13 @@ pub(crate) struct Objects {
     layout: Layout,
     /// What this process wrote or hashed itself: beyond doubt even after a loss of power in an earlier boot.
     proven: Mutex<HashSet<Digest>>,
+    /// The objects that were given further names, by device and inode.
+    named: Mutex<HashMap<(u64, u64), (Digest, u64)>>,
 }
 
 impl Objects {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, proven: Mutex::default() }
+        Self { layout, proven: Mutex::default(), named: Mutex::default() }
     }
 
     pub(crate) fn path_of(&self, digest: &Digest) -> PathBuf {
@@ -46,9 +48,34 @@ impl Objects {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn named(&self) -> MutexGuard<'_, HashMap<(u64, u64), (Digest, u64)>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets what was proven, because another process may have changed the store meanwhile.
     pub(crate) fn doubt(&self) {
         self.proven().clear();
+        self.named().clear();
+    }
+
+    /// Gives an object one more name.
+    pub(crate) fn link(&self, digest: &Digest, size: u64, dest: &Path) -> std::io::Result<()> {
+        let path = self.path_of(digest);
+        std::fs::hard_link(&path, dest)?;
+        if let Ok(meta) = std::fs::symlink_metadata(&path) {
+            self.named().insert((meta.dev(), meta.ino()), (*digest, size));
+        }
+        Ok(())
+    }
+
+    /// The object that `seen`, the look of a file with several names, belongs to: one that was linked by [`link`](Self::link), is
+    /// still in its place and was not written to since it was stored.
+    pub(crate) fn of_link(&self, seen: &Metadata) -> Option<(Digest, u64)> {
+        let inode = |meta: &Metadata| (meta.dev(), meta.ino());
+        let (digest, size) = *self.named().get(&inode(seen))?;
+        let object = std::fs::symlink_metadata(self.path_of(&digest)).ok()?;
+        let same = inode(&object) == inode(seen) && is_untouched(&object) && object.len() == size;
+        same.then_some((digest, size))
     }
 
     /// Whether the object is there, by a look at its size and time.

@@ -85,6 +85,31 @@ fn a_file_with_a_second_name_is_not_shared_with_the_store() {
 }
 
 #[test]
+fn what_was_linked_for_a_stage_is_known_when_it_comes_back_unless_it_was_written_to() {
+    let place = Place::new();
+    let store = place.store();
+    let weights = store.put_bytes(b"weights").unwrap();
+    let mut tree = Tree::new();
+    tree.insert_file("weights", *weights.digest(), weights.size()).unwrap();
+    let package = store.put_tree(&tree).unwrap();
+
+    let scratch = store.scratch("passed on").unwrap();
+    let linked = store.link_into(&scratch, &package, "package").unwrap();
+    fs::hard_link(linked.join("weights"), scratch.path().join("model")).unwrap();
+    assert_eq!(store.ingest(&scratch.path().join("model")).unwrap(), weights);
+    assert_eq!(store.ingest(&linked).unwrap(), package);
+
+    let scratch = store.scratch("written to").unwrap();
+    let linked = store.link_into(&scratch, &package, "package").unwrap().join("weights");
+    fs::set_permissions(&linked, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&linked, b"WEIGHTS").unwrap();
+    let written = store.ingest(&linked).unwrap();
+    assert_eq!(*written.digest(), Digest::of_bytes(b"WEIGHTS"));
+    assert_eq!(store.read(&written).unwrap(), b"WEIGHTS");
+    store.read(&weights).unwrap_err();
+}
+
+#[test]
 fn a_writer_stores_what_was_written_or_nothing() {
     let place = Place::new();
     let store = place.store();
