@@ -21,6 +21,7 @@ const DATA: &str = "Data";
 const AUTHOR: &str = "com.apple.CoreML";
 const MODEL_PATH: &str = "com.apple.CoreML/model.mlmodel";
 const WEIGHTS_PATH: &str = "com.apple.CoreML/weights";
+const WEIGHT_FILE: &str = "weight.bin";
 
 /// Identifiers of the two items of a package written here. coremltools draws them at random, which would make every
 /// package differ; nothing depends on them but that they differ.
@@ -170,7 +171,7 @@ impl Package {
 
     /// The weight file, as coremltools names it.
     pub fn weight_path(&self) -> PathBuf {
-        self.weights_directory().join("weight.bin")
+        self.weights_directory().join(WEIGHT_FILE)
     }
 
     /// Reads the bytes of `model.mlmodel`.
@@ -194,6 +195,11 @@ impl Package {
 
 /// Writes the manifest of the package in `directory`: always the same bytes, in coremltools' layout.
 pub fn write_manifest(directory: impl AsRef<Path>) -> Result<(), PackageError> {
+    Ok(fs::write(directory.as_ref().join(MANIFEST), manifest()?)?)
+}
+
+/// The bytes of the manifest of a package written here.
+pub fn manifest() -> Result<Vec<u8>, PackageError> {
     let item = |name: &str, description: &str, path: &str| Item {
         author: AUTHOR.to_owned(),
         description: description.to_owned(),
@@ -214,8 +220,17 @@ pub fn write_manifest(directory: impl AsRef<Path>) -> Result<(), PackageError> {
         .serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))
         .map_err(io::Error::from)?;
     text.push(b'\n');
-    fs::write(directory.as_ref().join(MANIFEST), text)?;
-    Ok(())
+    Ok(text)
+}
+
+/// Where the files of a package written here lie in it.
+pub mod place {
+    /// The manifest.
+    pub const MANIFEST: &str = super::MANIFEST;
+    /// The program.
+    pub const MODEL: &str = "Data/com.apple.CoreML/model.mlmodel";
+    /// The weight file.
+    pub const WEIGHTS: &str = "Data/com.apple.CoreML/weights/weight.bin";
 }
 
 #[cfg(test)]
@@ -229,8 +244,9 @@ mod tests {
         let package = Package::create(&a).unwrap();
         Package::create(&b).unwrap();
         assert_eq!(Package::open(&a).unwrap(), package);
-        assert_eq!(package.model_path(), a.join("Data/com.apple.CoreML/model.mlmodel"));
-        assert_eq!(package.weight_path(), a.join("Data/com.apple.CoreML/weights/weight.bin"));
+        assert_eq!(package.model_path(), a.join(place::MODEL));
+        assert_eq!(package.weight_path(), a.join(place::WEIGHTS));
+        assert_eq!(fs::read(a.join(place::MANIFEST)).unwrap(), super::manifest().unwrap());
         let manifest = |path: &Path| fs::read_to_string(path.join(MANIFEST)).unwrap();
         assert_eq!(manifest(&a), manifest(&b));
         assert!(

@@ -8,6 +8,7 @@
 mod error;
 mod layout;
 mod read;
+mod stream;
 mod write;
 
 pub use error::BlobError;

@@ -7,7 +7,6 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::layout::WeightLayout;
-use super::{RECORD_BYTES, VERSION};
 
 /// Writes a weight file. Nothing is at its path until [`WeightWriter::finish`] moves the whole file there.
 #[derive(Debug)]
@@ -157,10 +156,7 @@ fn begin(path: &Path, layout: &WeightLayout) -> io::Result<NamedTempFile> {
     }
     let mut file = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?;
     file.as_file().set_len(layout.file_len())?;
-    let mut header = [0; RECORD_BYTES as usize];
-    header[..4].copy_from_slice(&(layout.blobs().len() as u32).to_le_bytes());
-    header[4..8].copy_from_slice(&VERSION.to_le_bytes());
-    file.write_all(&header)?;
+    file.write_all(&layout.header())?;
     for blob in layout.blobs() {
         file.seek(SeekFrom::Start(blob.record))?;
         file.write_all(&blob.record_bytes())?;
