@@ -170,4 +170,18 @@ pub trait State: Send + Any {
 
     /// Overwrites the state called `name`.
     fn write(&mut self, name: &str, values: &[f16]) -> Result<(), RuntimeError>;
+
+    /// Lets `look` see the state called `name`, in its port's layout: [`State::read`] without the copy, where a device can.
+    fn look(&self, name: &str, look: &mut dyn FnMut(&[f16])) -> Result<(), RuntimeError> {
+        look(&self.read(name)?);
+        Ok(())
+    }
+
+    /// Lets `edit` change the state called `name`, in its port's layout: [`State::read`] and [`State::write`] without the copies,
+    /// where a device can.
+    fn edit(&mut self, name: &str, edit: &mut dyn FnMut(&mut [f16])) -> Result<(), RuntimeError> {
+        let mut values = self.read(name)?;
+        edit(&mut values);
+        self.write(name, &values)
+    }
 }

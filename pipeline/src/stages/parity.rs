@@ -39,6 +39,9 @@ pub struct JudgedReport {
     pub reason: Option<String>,
 }
 
+/// The name of the device that this machine computes on itself.
+const PORTABLE: &str = "portable";
+
 /// Loads the shard at `model` on `device` and runs the gate on the `[tokens, d]` fp16 rows in `token_embeddings`.
 pub fn run(
     device: &dyn Device,
@@ -56,7 +59,10 @@ pub fn run(
     let narrow = task.widths.iter().copied().find(|&width| width != task.block).map(program).transpose()?;
     let rows = read_rows(token_embeddings)?;
     let rows: Vec<&[f16]> = rows.iter().map(Vec::as_slice).collect();
-    let subject = Subject { name: &task.name, device: device.name(), wide, narrow, rope: rope.as_ref() };
+    // Core ML asks for one prediction of a model at a time.
+    let at_once = device.name() == PORTABLE;
+    let (name, rope) = (&*task.name, rope.as_ref());
+    let subject = Subject { name, device: device.name(), wide, narrow, rope, at_once };
     let report = parity::check(&subject, &rows, &task.thresholds)?;
     let reason = reason(&report);
     Ok(JudgedReport { report, reason })

@@ -29,38 +29,43 @@ impl Cache {
 }
 
 impl PassLayout {
-    /// Replaces every cached value at `positions`, in every state, by what `value` makes of it. Positions beyond the context do
-    /// not exist and are passed over. A head has no cache: nothing happens.
+    /// Lets `rewrite` change what is cached at `positions`, in every state: it gets the rows of one head after the other, a head's
+    /// in order of their positions. Positions beyond the context do not exist and are passed over. A head shard has no cache:
+    /// nothing happens.
     pub fn rewrite_cache(
         &self,
         state: &mut dyn State,
         positions: Range<usize>,
-        mut value: impl FnMut(f16) -> f16,
+        mut rewrite: impl FnMut(&mut [f16]),
     ) -> Result<(), RuntimeError> {
         for cache in self.caches() {
-            let mut values = state.read(&cache.name)?;
-            let rows = values.chunks_exact_mut(cache.head_dim).enumerate();
-            for (_, row) in rows.filter(|(row, _)| positions.contains(&(row % cache.context))) {
-                for element in row {
-                    *element = value(*element);
+            let [start, end] =
+                [positions.start, positions.end].map(|row| row.min(cache.context) * cache.head_dim);
+            state.edit(&cache.name, &mut |values| {
+                for head in values.chunks_exact_mut(cache.context * cache.head_dim) {
+                    rewrite(head.get_mut(start..end).unwrap_or_default());
                 }
-            }
-            state.write(&cache.name, &values)?;
+            })?;
         }
         Ok(())
     }
 
     /// The largest finite magnitude in the cache; 0 when it is empty.
     pub fn cache_peak(&self, state: &dyn State) -> Result<f32, RuntimeError> {
-        let mut peak = 0.0_f32;
+        let mut peak = 0;
         for cache in self.caches() {
-            let magnitudes = state.read(&cache.name)?.into_iter().map(|value| value.to_f32().abs());
-            peak = magnitudes.filter(|magnitude| magnitude.is_finite()).fold(peak, f32::max);
+            state.look(&cache.name, &mut |values| peak = peak.max(largest(values)))?;
         }
-        Ok(peak)
+        Ok(f16::from_bits(peak).to_f32())
     }
 
     fn caches(&self) -> &[Cache] {
         self.attention().map_or(&[], |attention| &attention.caches)
     }
+}
+
+/// The largest finite magnitude, as bits, whose order is that of the magnitudes.
+fn largest(values: &[f16]) -> u16 {
+    let magnitude = |value: &f16| value.to_bits() & 0x7fff;
+    values.iter().map(magnitude).map(|bits| if bits < 0x7c00 { bits } else { 0 }).max().unwrap_or(0)
 }

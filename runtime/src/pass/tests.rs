@@ -269,7 +269,9 @@ fn cached_rows_are_rewritten_by_position_in_every_head_and_state() {
     let layout = PassLayout::from_signature(&layers(4)).unwrap();
     let mut state = Caches(["k", "v"].map(|name| (name.to_owned(), vec![f16::ZERO; 2 * S * 2])).into());
     assert_eq!(layout.cache_peak(&state).unwrap().to_bits(), 0);
-    layout.rewrite_cache(&mut state, 6..usize::MAX, |old| old - f16::ONE).unwrap();
+    layout
+        .rewrite_cache(&mut state, 6..usize::MAX, |rows| rows.iter_mut().for_each(|old| *old -= f16::ONE))
+        .unwrap();
     for (_, values) in &state.0 {
         for (i, value) in values.iter().enumerate() {
             let position = i / 2 % S;

@@ -20,7 +20,8 @@ impl Cache {
         let row_length = shape.last().copied().unwrap_or(1).max(1);
         let count: usize = shape.iter().product();
         Self {
-            elements: vec![f16::ZERO; count],
+            // Memory that is zero because nobody has touched it: of a long context most is never needed.
+            elements: bytemuck::zeroed_vec(count),
             row_length,
             largest: vec![0; count / row_length],
             settled: true,
@@ -37,7 +38,12 @@ impl Cache {
     /// # Panics
     /// If there are not as many as before; callers have compared shapes.
     pub(super) fn replace(&mut self, elements: &[f16]) {
-        self.elements.copy_from_slice(elements);
+        self.edit(|into| into.copy_from_slice(elements));
+    }
+
+    /// Lets `edit` change any elements.
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut [f16])) {
+        edit(&mut self.elements);
         self.settled = true;
         for (row, largest) in self.elements.chunks_exact(self.row_length).zip(&mut self.largest) {
             *largest = largest_of(row);
@@ -76,16 +82,20 @@ impl Cache {
 }
 
 fn largest_of(row: &[f16]) -> u16 {
-    row.iter().map(|&element| magnitude_bits(element)).max().unwrap_or(0)
+    // Magnitudes are below 2¹⁵ as bits, and a signed 16-bit maximum exists on every vector unit.
+    row.iter().fold(0_i16, |max, &element| max.max(magnitude_bits(element) as i16)) as u16
 }
 
-#[allow(clippy::needless_bitwise_bool)] // without a way out in the middle the loop takes eight elements at a time
 fn is_settled(row: &[f16]) -> bool {
-    row.iter().fold(true, |settled, &element| {
-        let (bits, magnitude) = (element.to_bits(), magnitude_bits(element));
-        settled & (bits != 0x8000) & ((magnitude <= 0x7c00) | (bits == NAN.to_bits()))
+    // Without a way out of the loop, so that it vectorizes.
+    !row.iter().fold(false, |unsettled, &element| {
+        let is_nan = magnitude_bits(element) > INFINITY;
+        unsettled | (element.to_bits() == 0x8000) | (is_nan & (element.to_bits() != NAN.to_bits()))
     })
 }
+
+/// The magnitude of an infinity, as bits.
+const INFINITY: u16 = 0x7c00;
 
 #[cfg(test)]
 mod tests {

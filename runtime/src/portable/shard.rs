@@ -201,4 +201,15 @@ impl State for PortableState {
         self.caches[index].replace(values);
         Ok(())
     }
+
+    fn look(&self, name: &str, look: &mut dyn FnMut(&[f16])) -> Result<(), RuntimeError> {
+        look(self.caches[self.find(name)?].elements());
+        Ok(())
+    }
+
+    fn edit(&mut self, name: &str, edit: &mut dyn FnMut(&mut [f16])) -> Result<(), RuntimeError> {
+        let index = self.find(name)?;
+        self.caches[index].edit(edit);
+        Ok(())
+    }
 }

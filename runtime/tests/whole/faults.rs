@@ -83,7 +83,7 @@ impl Shard for FaultyShard {
                 let write = inputs[write].data();
                 let row = write.iter().position(|&value| value == f16::ONE).unwrap() / layout.block();
                 let mut random = Random(passes as u64);
-                let noise = |_| f16::from_f32(60.0 * random.unit());
+                let noise = |rows: &mut [f16]| rows.fill_with(|| f16::from_f32(60.0 * random.unit()));
                 layout.rewrite_cache(state, row..layout.context().unwrap(), noise)?;
             }
             Fault::LeakyMask => {

@@ -1,6 +1,7 @@
 //! What the gate feeds: passes of every length, real embeddings, and random hidden states that are the same on every machine.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 
 use super::Trouble;
 
@@ -118,14 +119,26 @@ impl Noise {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
-    /// From −2 to below 2: for millions of values, where the shape does not matter and twelve draws each would.
-    pub(super) fn flat(&mut self) -> f64 {
-        4.0 * self.unit() - 2.0
+    /// Fills `values` with numbers from −2 to below 2: for millions of values, where the shape does not matter and twelve draws
+    /// each would.
+    pub(super) fn fill_flat(&mut self, values: &mut [f16]) {
+        let mut wide = [0.0; 256];
+        for values in values.chunks_mut(wide.len()) {
+            let Some(wide) = wide.get_mut(..values.len()) else { continue };
+            wide.fill_with(|| (4.0 * self.unit() - 2.0) as f32);
+            values.convert_from_f32_slice(wide);
+        }
     }
 
-    /// `magnitude` or its negative.
-    pub(super) fn sign(&mut self, magnitude: f16) -> f16 {
-        if self.bits() >> 63 == 0 { magnitude } else { -magnitude }
+    /// Fills `values` with `magnitude` and its negative: a draw is as many signs as it has bits.
+    pub(super) fn fill_signs(&mut self, values: &mut [f16], magnitude: f16) {
+        for values in values.chunks_mut(64) {
+            let bits = self.bits();
+            for (position, value) in values.iter_mut().enumerate() {
+                let sign = (bits >> position & 1) as u16;
+                *value = f16::from_bits(magnitude.to_bits() ^ sign << 15);
+            }
+        }
     }
 
     /// `count` rows of `width` values, each row of exactly this `rms` before it is rounded to fp16.
@@ -179,5 +192,18 @@ mod tests {
             Noise::new("random, rms 1").rows(2, 4, 1.0)[0].iter().map(|v| v.to_bits()).collect::<Vec<_>>()
         );
         assert_ne!(Noise::new("a").bits(), Noise::new("b").bits());
+    }
+
+    #[test]
+    fn fillings_are_those_of_single_draws_and_have_every_sign() {
+        let mut values = vec![f16::ZERO; 700];
+        Noise::new("history").fill_flat(&mut values);
+        let mut noise = Noise::new("history");
+        let single: Vec<f16> = (0..700).map(|_| f16::from_f32((4.0 * noise.unit() - 2.0) as f32)).collect();
+        assert_eq!(values, single);
+        Noise::new("poison").fill_signs(&mut values, f16::from_f32(3.0));
+        assert!(values.iter().all(|value| value.to_f32().abs().to_bits() == 3_f32.to_bits()));
+        let negative = values.iter().filter(|value| value.is_sign_negative()).count();
+        assert!((280..420).contains(&negative), "{negative} of 700 are negative");
     }
 }

@@ -30,6 +30,7 @@ use anepipe_runtime::error::RuntimeError;
 use anepipe_runtime::pass::PassError;
 use anepipe_runtime::rope::Rope;
 use half::f16;
+use rayon::prelude::*;
 
 pub use report::{Case, Failure, Invariance, NotRun, ParityCheck, ParityReport, SCHEMA};
 pub use thresholds::{Limits, ParityThresholds};
@@ -72,6 +73,9 @@ pub struct Subject<'a> {
     pub narrow: Option<Program<'a>>,
     /// The model's rotary embedding; not looked at for a head.
     pub rope: Option<&'a Rope>,
+    /// Whether inputs are run at once, each on a thread and in a state of its own: for devices that compute on their caller's
+    /// thread. The report is the same either way.
+    pub at_once: bool,
 }
 
 /// Why the gate could not be run. A shard that fails the gate is not an error but a report.
@@ -163,10 +167,9 @@ struct Gate<'a> {
 
 impl Gate<'_> {
     fn run(&self, tokens: &[&[f16]]) -> Result<ParityReport, Trouble> {
-        let Subject { name, device, wide, narrow, rope } = *self.subject;
-        let mut wide = Runner::new(wide, rope)?;
-        let mut narrow = narrow.map(|narrow| Runner::new(narrow, rope)).transpose()?;
-        let layout = wide.layout().clone();
+        let Subject { name, device, at_once, .. } = *self.subject;
+        let (wide, narrow) = self.runners()?;
+        let layout = wide.layout();
         if let Some(narrow) = &narrow {
             let describe = |runner: &Runner<'_>| {
                 format!("{} wide, context {:?}", runner.layout().width(), runner.layout().context())
@@ -177,10 +180,14 @@ impl Gate<'_> {
             }
         }
         let plan = input::plan(layout.block(), layout.context());
-        let mut checks = Vec::new();
-        for stream in input::streams(tokens, layout.width(), layout.context(), &plan)? {
-            self.check_stream(&stream, &plan, &mut wide, narrow.as_mut(), &mut checks)?;
-        }
+        let streams = input::streams(tokens, layout.width(), layout.context(), &plan)?;
+        let checks = if at_once {
+            let checks = streams.par_iter().map(|stream| self.check_stream(stream, &plan));
+            checks.collect::<Result<Vec<_>, _>>()?
+        } else {
+            streams.iter().map(|stream| self.check_stream(stream, &plan)).collect::<Result<_, _>>()?
+        };
+        let checks = checks.concat();
         let mut not_run = Vec::new();
         let mut skip = |invariance, reason: &str| {
             not_run.push(NotRun { invariance, reason: reason.to_owned() });
@@ -206,14 +213,15 @@ impl Gate<'_> {
         })
     }
 
-    fn check_stream(
-        &self,
-        stream: &Stream,
-        plan: &[usize],
-        wide: &mut Runner<'_>,
-        narrow: Option<&mut Runner<'_>>,
-        checks: &mut Vec<ParityCheck>,
-    ) -> Result<(), Trouble> {
+    /// One for each of the shard's programs.
+    fn runners(&self) -> Result<(Runner<'_>, Option<Runner<'_>>), Trouble> {
+        let Subject { wide, narrow, rope, .. } = *self.subject;
+        Ok((Runner::new(wide, rope)?, narrow.map(|narrow| Runner::new(narrow, rope)).transpose()?))
+    }
+
+    fn check_stream(&self, stream: &Stream, plan: &[usize]) -> Result<Vec<ParityCheck>, Trouble> {
+        let (mut wide, narrow) = self.runners()?;
+        let mut checks = Vec::new();
         let ones = vec![1; stream.rows.len()];
         let attends = wide.layout().context().is_some();
         let slots: Vec<usize> = plan.iter().flat_map(|&count| 0..count).collect();
@@ -239,10 +247,10 @@ impl Gate<'_> {
             let poisoned = wide.decode(stream, plan, poison)?;
             add(Invariance::Stale, Case::Poison, &slots, &block, &poisoned);
         }
-        if let Some(narrow) = narrow {
+        if let Some(mut narrow) = narrow {
             let narrow = narrow.decode(stream, &ones, Disturbance::None)?;
             add(Invariance::Width, Case::Narrow, &vec![0; narrow.len()], &alone, &narrow);
         }
-        Ok(())
+        Ok(checks)
     }
 }

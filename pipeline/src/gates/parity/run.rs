@@ -64,7 +64,7 @@ impl<'a> Runner<'a> {
         if stream.start > 0 {
             let mut noise = Noise::new("history");
             let layout = self.pass.layout();
-            layout.rewrite_cache(state, 0..stream.start, |_| f16::from_f32(noise.flat() as f32))?;
+            layout.rewrite_cache(state, 0..stream.start, |rows| noise.fill_flat(rows))?;
         }
         let mut results = Vec::with_capacity(stream.rows.len());
         let mut rest = stream.rows.as_slice();
@@ -75,14 +75,14 @@ impl<'a> Runner<'a> {
             let mut beside: &[Vec<f16>] = &[];
             match disturbance {
                 Disturbance::Drafts => {
-                    self.fill_from(state, start, |_| f16::ZERO)?;
+                    self.fill_from(state, start, |rows| rows.fill(f16::ZERO))?;
                     beside = drafts.get(tokens.len()..).unwrap_or_default();
                 }
                 Disturbance::Rejected if index.is_multiple_of(2) => self.pass(state, start, drafts.iter())?,
                 Disturbance::Poison { peak } => {
                     let mut noise = Noise::new("poison");
                     let loud = f16::from_f32((2.0 * peak).clamp(1.0, f16::MAX.to_f32()));
-                    self.fill_from(state, start, |_| noise.sign(loud))?;
+                    self.fill_from(state, start, |rows| noise.fill_signs(rows, loud))?;
                 }
                 Disturbance::None | Disturbance::Rejected => {}
             }
@@ -122,9 +122,9 @@ impl<'a> Runner<'a> {
         &self,
         state: &mut dyn State,
         committed: usize,
-        value: impl FnMut(f16) -> f16,
+        rewrite: impl FnMut(&mut [f16]),
     ) -> Result<(), Trouble> {
         let layout = self.pass.layout();
-        Ok(layout.rewrite_cache(state, committed..layout.context().unwrap_or(committed), value)?)
+        Ok(layout.rewrite_cache(state, committed..layout.context().unwrap_or(committed), rewrite)?)
     }
 }

@@ -27,6 +27,17 @@ fn gate(
     tokens: &[Vec<f16>],
     thresholds: ParityThresholds,
 ) -> Result<ParityReport, ParityError> {
+    gate_by(false, device, shard, narrow, tokens, thresholds)
+}
+
+fn gate_by(
+    at_once: bool,
+    device: &str,
+    shard: &Reference,
+    narrow: Option<&Reference>,
+    tokens: &[Vec<f16>],
+    thresholds: ParityThresholds,
+) -> Result<ParityReport, ParityError> {
     let rope = rope();
     let head = shard.functions()[0].signature.states.is_empty();
     let subject = Subject {
@@ -35,6 +46,7 @@ fn gate(
         wide: program(shard),
         narrow: narrow.map(program),
         rope: Some(&rope),
+        at_once,
     };
     check(&subject, &tokens.iter().map(Vec::as_slice).collect::<Vec<_>>(), &thresholds)
 }
@@ -285,11 +297,23 @@ fn the_gate_refuses_what_it_cannot_run() {
     for (message, text) in table {
         assert!(message.starts_with("parity gate on layers 0..1: ") && message.contains(text), "{message}");
     }
-    let bare =
-        Subject { name: "layers 0..1", device: "portable", wide: program(&four), narrow: None, rope: None };
+    let (name, device, wide) = ("layers 0..1", "portable", program(&four));
+    let bare = Subject { name, device, wide, narrow: None, rope: None, at_once: false };
     let tokens = embeddings();
     let error = check(&bare, &[tokens[0].as_slice()], &thresholds).unwrap_err().to_string();
     assert!(error.contains("no rotary embedding"), "{error}");
+}
+
+#[test]
+fn inputs_that_run_at_once_give_the_same_report() {
+    for bug in [Bug::None, Bug::NoPermute, Bug::MaskWeak] {
+        let (shard, narrow) = (Reference::layers(1, 4, bug), Reference::layers(1, 1, bug));
+        let [one, all] = [false, true].map(|at_once| {
+            let thresholds = ParityThresholds::default();
+            gate_by(at_once, "portable", &shard, Some(&narrow), &embeddings(), thresholds).unwrap()
+        });
+        assert_eq!(one, all, "{bug:?}");
+    }
 }
 
 /// The cost of the gate, which every build pays for every shard.
