@@ -13,6 +13,7 @@ use anepipe_pipeline::gates::range::RangeError;
 use anepipe_pipeline::stage::Stage;
 use anepipe_pipeline::stages::WholeError;
 use anepipe_pipeline::stages::graph::GraphError;
+use anepipe_pipeline::stages::quantize::QuantizeError;
 use anepipe_pipeline::stages::residency::ResidencyError;
 use anepipe_runtime::decode::DecodeError;
 use anepipe_runtime::draft::TableError;
@@ -120,11 +121,10 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         return Exit::NotWritable;
     }
     match error {
-        StageError::Gguf(_) | StageError::Tensors(_) | StageError::Quantize(_) | StageError::Io(_) => {
-            Exit::BadInput
-        }
         StageError::Contract(error) => exit_of_class(error.exit_class()),
-        StageError::Extract(error) => error.exit_class().map_or(Exit::BadInput, exit_of_class),
+        StageError::Extract(error) | StageError::Quantize(QuantizeError::Weights(error)) => {
+            error.exit_class().map_or(Exit::BadInput, exit_of_class)
+        }
         StageError::Topology(_)
         | StageError::Usage(_)
         | StageError::Exact(ExactError::NoPrompts)
@@ -132,7 +132,12 @@ pub(crate) fn exit_of(error: &StageError) -> Exit {
         StageError::Exact(ExactError::Decode { source, .. }) => exit_of_decode(source),
         StageError::Residency(error) => exit_of_residency(error),
         StageError::Golden(GoldenError::Reference(ReferenceError::Architecture { .. })) => Exit::Unsupported,
-        StageError::Golden(_) | StageError::Prompts(_) => Exit::BadInput,
+        StageError::Gguf(_)
+        | StageError::Tensors(_)
+        | StageError::Quantize(QuantizeError::Tensors(_))
+        | StageError::Io(_)
+        | StageError::Golden(_)
+        | StageError::Prompts(_) => Exit::BadInput,
         StageError::Exact(ExactError::Session(error))
         | StageError::Range(RangeError::Prompt { source: error, .. })
         | StageError::Whole(WholeError::Model(error)) => exit_of_session(error),

@@ -8,11 +8,11 @@ use serde::Serialize;
 pub enum Stage {
     /// GGUF metadata → `contract.json`.
     Contract,
-    /// One layer's tensors → safetensors.
+    /// What ships as it is in the model file: embeddings → safetensors, the tokenizer → JSON.
     Extract,
     /// A shard shape → a program without weights.
     Graph,
-    /// Extracted weights → weights as the program stores them.
+    /// Weights of the model file → weights as the program stores them.
     Quantize,
     /// A program and its weights → `.mlpackage`.
     Convert,
@@ -55,7 +55,6 @@ impl Stage {
             Self::Contract
             | Self::Extract
             | Self::Graph
-            | Self::Quantize
             | Self::Convert
             | Self::Compile
             | Self::Parity
@@ -63,6 +62,8 @@ impl Stage {
             | Self::Golden
             | Self::Exact
             | Self::Ship => 1,
+            // Since it takes weights from the model file itself.
+            Self::Quantize => 2,
         }
     }
 

@@ -119,7 +119,6 @@ fn a_build_of_some_layers_ships_these_and_nothing_else() {
         "contract model",
         "extract token embeddings",
         "graph of 1 layer",
-        "extract layer 1",
         "quantize layer 1",
         "convert layers 1..2",
         "compile layers 1..2",
@@ -180,7 +179,7 @@ fn slices_of_a_large_vocabulary_share_one_graph_and_follow_each_other() {
 
 #[test]
 fn a_changed_tensor_or_key_outside_the_layers_runs_what_is_made_of_it() {
-    let head = ["extract", "quantize", "convert", "compile", "residency", "parity"]
+    let head = ["quantize", "convert", "compile", "residency", "parity"]
         .map(|stage| format!("{stage} lm_head 0..384"));
     let also = |more: &[&str]| -> BTreeSet<String> {
         head.iter().cloned().chain(names(more)).chain(names(&WHOLE)).collect()
@@ -198,7 +197,6 @@ fn a_changed_tensor_or_key_outside_the_layers_runs_what_is_made_of_it() {
 
     let changed = place.synth("changed.gguf", |model| model.reseed("output_norm.weight", 99).unwrap());
     let last = [
-        "extract output norm",
         "quantize output norm",
         "convert layers 1..2",
         "compile layers 1..2",
@@ -227,7 +225,6 @@ fn a_change_runs_what_depends_on_it_and_nothing_else() {
 
     let changed = place.synth("changed.gguf", |model| model.reseed("blk.1.ffn_down.weight", 99).unwrap());
     let path_of_layer_1 = [
-        "extract layer 1",
         "quantize layer 1",
         "convert layers 1..2",
         "compile layers 1..2",

@@ -1,5 +1,7 @@
 //! Gates: one function each, which adds its action and puts its name on the list that ship waits for.
 
+use std::num::NonZeroUsize;
+
 use anepipe_runtime::bundle::manifest::Role;
 use anepipe_runtime::device::Device as _;
 use anepipe_runtime::portable::PortableDevice;
@@ -16,8 +18,18 @@ use crate::stages::parity::{self, ParityTask};
 use crate::stages::residency::{self, Require, ResidencyTask};
 
 impl Planner<'_> {
+    /// Every gate that a shard passes by itself.
+    pub(super) fn shard_gates(
+        &mut self,
+        shard: &Shard,
+        token_embeddings: ActionId,
+    ) -> Result<(), StageError> {
+        self.residency(shard)?;
+        self.parity(shard, token_embeddings)
+    }
+
     /// Holds every width and slot of a shard to what each token gives alone.
-    pub(super) fn parity(&mut self, shard: &Shard, token_embeddings: ActionId) {
+    fn parity(&mut self, shard: &Shard, token_embeddings: ActionId) -> Result<(), StageError> {
         let rope = match shard.role {
             Role::Layers => Some(rope_of(self.model.contract(), self.options.fault)),
             Role::LmHead => None,
@@ -33,7 +45,8 @@ impl Planner<'_> {
             ("modelc".to_owned(), output(shard.compiled, "modelc")),
             ("token_embeddings".to_owned(), output(token_embeddings, "tensors")),
         ]);
-        let device = PortableDevice::new();
+        // The gate runs its inputs at once and other shards' gates run beside it, so threads inside a pass would be in the way.
+        let device = PortableDevice::new().with_threads(NonZeroUsize::MIN)?;
         let parameters = json!({"device": device.name(), "task": task});
         let action = self.add(Stage::Parity, shard.subject(), parameters, inputs, move |job| {
             let model = job.input_dir("modelc", "shard.mlmodelc")?;
@@ -41,10 +54,11 @@ impl Planner<'_> {
             job.output_json("report", &report)
         });
         self.gates.push(Gate { stage: Stage::Parity, shard: Some(shard.stem()), action });
+        Ok(())
     }
 
     /// Says where a shard's operations run: predicted, since a build compiles for any machine.
-    pub(super) fn residency(&mut self, shard: &Shard) -> Result<(), StageError> {
+    fn residency(&mut self, shard: &Shard) -> Result<(), StageError> {
         let ResidencyOptions { target, require } = self.options.residency;
         let task = ResidencyTask { name: shard.subject(), target };
         let inputs = Inputs::from([("modelc".to_owned(), output(shard.compiled, "modelc"))]);

@@ -11,7 +11,6 @@ use crate::build::ship::Shard;
 use crate::contract::Contract;
 use crate::error::StageError;
 use crate::event::ActionId;
-use crate::stage::Stage;
 use crate::stages::extract;
 use crate::topology::{TopologyError, cut_head};
 
@@ -23,7 +22,7 @@ pub(super) fn cut(contract: &Contract, options: &BuildOptions) -> Result<Vec<Ran
 }
 
 impl Planner<'_> {
-    /// Extracts and quantizes the logits' weights of the tokens `rows`.
+    /// Quantizes the logits' weights of the tokens `rows`.
     pub(super) fn head_weights(&mut self, rows: &Range<u32>) -> Result<ActionId, StageError> {
         let (model, contract, rows) = (self.model, self.model.contract(), rows.clone());
         let range = [rows.start, rows.end];
@@ -33,11 +32,7 @@ impl Planner<'_> {
             "gives": "lm_head", "rows": range, "hidden": contract.hidden.value,
         });
         let (subject, stem) = (Shard::subject_of(Role::LmHead, range), Shard::stem_of(Role::LmHead, range));
-        let extracted = self.add(Stage::Extract, &subject, parameters, inputs, move |job| {
-            let path = job.scratch().join("lm_head.safetensors");
-            extract::extract_head(model.gguf(), contract, rows.clone(), &path)?;
-            job.output("tensors", &path)
-        });
-        Ok(self.quantize(&subject, stem, extracted))
+        let weights = move || extract::head(model.gguf(), contract, rows.clone());
+        Ok(self.quantize(subject, stem, parameters, inputs, weights))
     }
 }

@@ -1,16 +1,17 @@
 //! Decoder layers: how they are cut, their weights, and the output norm behind the last one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::shape::Shape;
-use super::{Inputs, Planner, output};
+use super::{Inputs, Planner};
 use crate::action::Input;
 use crate::build::options::BuildOptions;
 use crate::contract::{self, Contract};
 use crate::error::StageError;
 use crate::event::ActionId;
 use crate::stage::Stage;
-use crate::stages::{extract, quantize};
+use crate::stages::extract::{self, ExtractError, Weights};
+use crate::stages::quantize;
 use crate::topology::{Cost, LayerRange, OUTPUT_NORM_OPS, TopologyError, layer_ops};
 
 /// Cuts the layers `range` into shards. The last one has the output norm if they are the `whole` model.
@@ -41,7 +42,7 @@ pub(super) fn tensors_of(contract: &Contract, layer: u32) -> Vec<String> {
 }
 
 impl Planner<'_> {
-    /// Extracts and quantizes one layer.
+    /// Quantizes one layer, from the model file.
     pub(super) fn layer(&mut self, layer: u32) -> ActionId {
         let (model, contract) = (self.model, self.model.contract());
         let prefix = format!("blk.{layer}.");
@@ -56,36 +57,35 @@ impl Planner<'_> {
             "hidden": contract.hidden.value, "heads": contract.heads.value, "kv_heads": contract.kv_heads.value,
             "head_dim": contract.head_dim.value, "rope_dim": contract.rope_dim.value, "ffn": contract.ffn.value,
         });
-        let subject = format!("layer {layer}");
-        let extracted = self.add(Stage::Extract, &subject, parameters, inputs, move |job| {
-            let path = job.scratch().join("layer.safetensors");
-            extract::extract_layer(model.gguf(), contract, layer, &path)?;
-            job.output("tensors", &path)
-        });
-        self.quantize(&subject, format!("layer_{layer:03}"), extracted)
+        let weights = move || extract::layer(model.gguf(), contract, layer);
+        self.quantize(format!("layer {layer}"), format!("layer_{layer:03}"), parameters, inputs, weights)
     }
 
-    /// Extracts the output norm and gives it the form in which a program stores it.
+    /// Gives the output norm the form in which a program stores it.
     pub(super) fn output_norm(&mut self) -> Result<ActionId, StageError> {
         let (model, contract) = (self.model, self.model.contract());
         let inputs = Inputs::from([("output_norm".to_owned(), self.tensor(contract::OUTPUT_NORM)?)]);
         let parameters = json!({"gives": "output_norm", "hidden": contract.hidden.value});
-        let extracted = self.add(Stage::Extract, "output norm", parameters, inputs, move |job| {
-            let path = job.scratch().join("output_norm.safetensors");
-            extract::extract_output_norm(model.gguf(), contract, &path)?;
-            job.output("tensors", &path)
-        });
-        Ok(self.quantize("output norm", "output_norm".to_owned(), extracted))
+        let weights = move || extract::output_norm(model.gguf(), contract);
+        Ok(self.quantize("output norm".to_owned(), "output_norm".to_owned(), parameters, inputs, weights))
     }
+}
 
-    /// Quantizes what `extracted` gives. The report is to be called `quantize_` and `stem`.
-    pub(super) fn quantize(&mut self, subject: &str, stem: String, extracted: ActionId) -> ActionId {
+impl<'a> Planner<'a> {
+    /// Quantizes the `weights` of the model file that are made of `inputs`. The report is to be called `quantize_` and `stem`.
+    pub(super) fn quantize(
+        &mut self,
+        subject: String,
+        stem: String,
+        mut parameters: Value,
+        inputs: Inputs,
+        weights: impl Fn() -> Result<Weights<'a>, ExtractError> + Send + Sync + 'a,
+    ) -> ActionId {
         let quantization = self.options.quantization;
-        let inputs = Inputs::from([("tensors".to_owned(), output(extracted, "tensors"))]);
-        let parameters = json!({"quantization": quantization});
+        parameters["quantization"] = json!(quantization);
         let action = self.add(Stage::Quantize, subject, parameters, inputs, move |job| {
             let path = job.scratch().join("quantized.safetensors");
-            let report = quantize::quantize(&job.input("tensors")?, &path, quantization)?;
+            let report = quantize::quantize(&weights()?, &path, quantization)?;
             job.output("tensors", &path)?;
             job.output_json("report", &report)
         });

@@ -76,26 +76,24 @@ pub fn plan<'a>(
     for rows in &heads {
         planner.shape(Shape::head(rows))?;
     }
-    let quantized: BTreeMap<u32, ActionId> =
-        range.iter().map(|layer| (layer, planner.layer(layer))).collect();
     let output_norm = whole.then(|| planner.output_norm()).transpose()?;
-    let head_weights =
-        heads.iter().map(|rows| planner.head_weights(rows)).collect::<Result<Vec<_>, StageError>>()?;
-    let whole = whole.then(|| planner.whole()).transpose()?;
-
+    // One shard after the other, from its weights to its gates: what one stage wrote is still in memory when the next reads it, the
+    // disk writes while gates compute, and a gate that says no says so before the rest is built.
     let mut shipped = Vec::new();
     for &shard in &shards {
-        let weights = shard.iter().filter_map(|layer| quantized.get(&layer).copied()).collect();
+        let weights = shard.iter().map(|layer| planner.layer(layer)).collect();
         let ends = shard.end() == range.end();
-        shipped.push(planner.layer_shard(shard, weights, output_norm.filter(|_| ends))?);
+        let shard = planner.layer_shard(shard, weights, output_norm.filter(|_| ends))?;
+        planner.shard_gates(&shard, token_embeddings)?;
+        shipped.push(shard);
     }
-    for (rows, weights) in heads.iter().zip(head_weights) {
-        shipped.push(planner.head_shard(rows, weights)?);
+    for rows in &heads {
+        let weights = planner.head_weights(rows)?;
+        let shard = planner.head_shard(rows, weights)?;
+        planner.shard_gates(&shard, token_embeddings)?;
+        shipped.push(shard);
     }
-    for shard in &shipped {
-        planner.residency(shard)?;
-        planner.parity(shard, token_embeddings);
-    }
+    let whole = whole.then(|| planner.whole()).transpose()?;
     if let Some(whole) = whole {
         planner.golden(&shipped, whole);
         planner.exact(&shipped, whole)?;

@@ -1,18 +1,21 @@
 //! A shard on its way from weights and a program to its compiled form.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
+use anepipe_artifacts::{Artifact, StoreError, Tree};
+use anepipe_mil::package::{self, place};
 use anepipe_runtime::bundle::manifest::Role;
 use serde_json::json;
 
 use super::shape::Shape;
 use super::{Inputs, Planner, object, output};
-use crate::action::Action;
+use crate::action::{Action, Job};
 use crate::build::ship::Shard;
 use crate::error::StageError;
 use crate::event::{ActionId, Label};
 use crate::stage::Stage;
-use crate::stages::convert;
+use crate::stages::convert::{self, ConvertError};
 use crate::topology::LayerRange;
 
 impl Planner<'_> {
@@ -51,9 +54,9 @@ impl Planner<'_> {
         let subject = Shard::subject_of(role, range);
         let package = self.add(Stage::Convert, &subject, json!({}), inputs, move |job| {
             let weights: Result<Vec<_>, _> = names.iter().map(|name| job.input(name)).collect();
-            let path = job.scratch().join("shard.mlpackage");
-            convert::convert(&job.input("model")?, &job.input("blobs")?, &weights?, &path)?;
-            job.output("package", &path)
+            let package = package(job, &weights?)?;
+            job.output_stored("package", package);
+            Ok(())
         });
 
         let inputs = Inputs::from([("package".to_owned(), output(package, "package"))]);
@@ -73,4 +76,22 @@ impl Planner<'_> {
         });
         Ok(Shard { role, range, compiled })
     }
+}
+
+/// The package of a job's program and `weights`, as a stored tree: the program is there already, and the weight file is hashed
+/// while it is written.
+fn package(job: &Job<'_>, weights: &[PathBuf]) -> Result<Artifact, StageError> {
+    let mut writer = job.store().blob_writer()?;
+    convert::write_weights(&job.input("blobs")?, weights, &mut writer)?;
+    let manifest = job.store().put_bytes(&package::manifest().map_err(ConvertError::from)?)?;
+    let files = [
+        (place::MANIFEST, manifest),
+        (place::MODEL, job.artifact("model")?),
+        (place::WEIGHTS, writer.finish()?),
+    ];
+    let mut tree = Tree::new();
+    for (path, artifact) in files {
+        tree.insert_file(path, *artifact.digest(), artifact.size()).map_err(StoreError::from)?;
+    }
+    Ok(job.store().put_tree(&tree)?)
 }

@@ -31,7 +31,7 @@ impl Planner<'_> {
         let parameters = json!({"tokens": tokens, "hidden": contract.hidden.value});
         Ok(self.add(Stage::Extract, "token embeddings", parameters, inputs, move |job| {
             let path = job.scratch().join("token_embeddings.safetensors");
-            extract::extract_token_embeddings(model.gguf(), contract, &tokens, &path)?;
+            extract::token_embeddings(model.gguf(), contract, &tokens)?.write(&path)?;
             job.output("tensors", &path)
         }))
     }
@@ -50,7 +50,7 @@ impl Planner<'_> {
         });
         Ok(self.add(Stage::Extract, "embedding", parameters, inputs, move |job| {
             let path = job.scratch().join("embedding.safetensors");
-            extract::extract_embedding(model.gguf(), contract, &path)?;
+            extract::embedding(model.gguf(), contract)?.write(&path)?;
             job.output("tensors", &path)
         }))
     }

@@ -5,18 +5,19 @@
 //! its tensor, of the same type and shape, and every tensor its blob: a file of another quantization, another layer too
 //! many or a slice of another size is an error before anything is written.
 //!
-//! Weights go from file to file through a buffer; memory does not grow with them. The package appears whole or not at
-//! all, and its bytes depend on nothing but the inputs.
+//! Weights go from file to file through a buffer, from the first byte of the weight file to its last, so that a store can hash them
+//! on their way; memory does not grow with them. The package appears whole or not at all, and its bytes depend on nothing but the
+//! inputs.
 
 mod bind;
 mod error;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anepipe_mil::blob::{WeightLayout, WeightWriter};
-use anepipe_mil::package::Package;
+use anepipe_mil::blob::WeightLayout;
+use anepipe_mil::package::{Package, place};
 
 use crate::stages::graph::BlobTable;
 use crate::tensors::TensorFile;
@@ -25,11 +26,6 @@ pub use error::ConvertError;
 /// Writes the package `output` from the program `model`, its table `blobs` and the quantized `weights`. `output` must
 /// not exist.
 pub fn convert(model: &Path, blobs: &Path, weights: &[PathBuf], output: &Path) -> Result<(), ConvertError> {
-    let table = BlobTable::read(blobs)?;
-    let files = weights.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let bound = bind::bind(&table, blobs, &files)?;
-    let layout = WeightLayout::new(bind::layout(&table))?;
-
     let folder = match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -42,12 +38,18 @@ pub fn convert(model: &Path, blobs: &Path, weights: &[PathBuf], output: &Path) -
     // A temporary folder is its owner's alone; a folder inside it is like any other.
     let package = Package::create(temporary.path().join("package"))?;
     copy(model, package.model_path())?;
-    let mut writer = WeightWriter::create(package.weight_path(), &layout)?;
-    for (index, tensor) in bound.iter().enumerate() {
-        writer.write_blob(index, tensor.reader())?;
-    }
-    writer.finish()?;
+    write_weights(blobs, weights, File::create(package.weight_path()).map_err(io)?)?;
     fs::rename(package.path(), output).map_err(io)
+}
+
+/// Writes the package's weight file to `out`, from its first byte to its last. Nothing is written before all is known to fit.
+pub fn write_weights(blobs: &Path, weights: &[PathBuf], out: impl Write) -> Result<(), ConvertError> {
+    let table = BlobTable::read(blobs)?;
+    let files = weights.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let bound = bind::bind(&table, blobs, &files)?;
+    let layout = WeightLayout::new(bind::layout(&table))?;
+    // The layout's blobs are the table's, each of which was bound.
+    Ok(layout.write_to(Path::new(place::WEIGHTS), out, |index: usize| bound[index].reader())?)
 }
 
 /// Copies content and not permissions: what comes out of a store is read-only, and that is the store's affair.

@@ -1,104 +1,104 @@
-//! A model file → safetensors files, one for each part of a build.
+//! A model file → weights in one form, and safetensors files of those that ship as they are.
 //!
-//! | function | tensors |
+//! | function | weights |
 //! |---|---|
-//! | [`extract_layer`] | `attn_norm` F32 `[d]`, `qkv` F16 `[(heads + 2 · kv_heads) · head_dim, d]`, `attn_output` F16 `[d, heads · head_dim]`, `ffn_norm` F32 `[d]`, `gate_up` F16 `[2 · ffn, d]`, gate first, `down` F16 `[d, ffn]` |
-//! | [`extract_embedding`] | `embedding` F16 `[vocab, d]` |
-//! | [`extract_token_embeddings`] | `hidden` F16 `[tokens, d]` |
-//! | [`extract_output_norm`] | `output_norm` F32 `[d]` |
-//! | [`extract_head`] | `lm_head` F16 `[rows, d]` |
+//! | [`layer`] | `attn_norm` `[d]`, `qkv` `[(heads + 2 · kv_heads) · head_dim, d]`, `attn_output` `[d, heads · head_dim]`, `ffn_norm` `[d]`, `gate_up` `[2 · ffn, d]`, gate first, `down` `[d, ffn]` |
+//! | [`output_norm`] | `output_norm` `[d]` |
+//! | [`head`] | `lm_head` `[rows, d]` |
+//! | [`embedding`] | `embedding` `[vocab, d]` |
+//! | [`token_embeddings`] | `hidden` `[tokens, d]` |
 //! | [`extract_tokenizer`] | none: JSON, see there |
 //!
 //! Whatever the architecture, a layer comes out in this one form; query and key rows are in NEOX order, so that rotary
 //! pairs are `i` and `i + n/2`. Rotary factors need no extraction: the contract holds them.
 //!
-//! Weights pass through in pieces of rows, on all threads; memory does not grow with a tensor. A weight that is not
-//! finite, or not in fp16, is an error: nothing downstream could tell it from a large one.
+//! [`Weights`] are a view: whoever quantizes takes rows straight from the model file, in fp16, and [`Weights::write`] puts
+//! what is needed as it is, such as the embedding, into a file (matrices F16, vectors F32). Either way weights pass through in
+//! pieces of rows, on all threads; memory does not grow with a tensor. A weight that is not finite, or not in fp16, is an error:
+//! nothing downstream could tell it from a large one.
 
 mod error;
-mod rows;
+mod matrix;
+mod source;
 mod tokenizer;
+mod weights;
 
 use std::ops::Range;
-use std::path::Path;
 
 use anepipe_gguf::Gguf;
 
 use crate::contract::{self, Contract};
 pub use error::ExtractError;
-use rows::{Plan, Source};
+pub(crate) use matrix::Matrix;
+use source::Source;
 pub use tokenizer::{extract_tokenizer, tokenizer_digest};
+pub use weights::Weights;
+pub(crate) use weights::{Entry, Form};
 
-/// Writes layer `layer` of the model.
-pub fn extract_layer(
-    gguf: &Gguf,
-    contract: &Contract,
-    layer: u32,
-    output: &Path,
-) -> Result<(), ExtractError> {
+/// Layer `layer` of the model.
+pub fn layer<'a>(gguf: &'a Gguf, contract: &Contract, layer: u32) -> Result<Weights<'a>, ExtractError> {
     let layers = contract.layers.value;
     if layer >= layers {
         return Err(ExtractError::out_of_range("layer", layer.into(), layers.into()));
     }
-    let mut plan = Plan::new(gguf, contract);
+    let mut weights = Weights::new(gguf, contract);
     for (name, tensor) in contract::layer_norms(layer) {
-        plan.vector(name, &tensor)?;
+        weights.vector(name, &tensor)?;
     }
     for matrix in contract::layer_matrices(contract, layer) {
         let sources = matrix.parts.into_iter().map(Source::from).collect();
-        plan.matrix(matrix.name, matrix.columns, sources)?;
+        weights.matrix(matrix.name, matrix.columns, sources)?;
     }
-    plan.write(output)
+    Ok(weights)
 }
 
-/// Writes the whole embedding.
-pub fn extract_embedding(gguf: &Gguf, contract: &Contract, output: &Path) -> Result<(), ExtractError> {
-    let mut plan = Plan::new(gguf, contract);
+/// The whole embedding.
+pub fn embedding<'a>(gguf: &'a Gguf, contract: &Contract) -> Result<Weights<'a>, ExtractError> {
     let rows = 0..contract.vocab.value.into();
-    plan.matrix("embedding", contract.hidden.value.into(), vec![Source::new(contract::EMBEDDING, rows)])?;
-    plan.write(output)
+    let mut weights = Weights::new(gguf, contract);
+    let sources = vec![Source::new(contract::EMBEDDING, rows)];
+    weights.matrix("embedding", contract.hidden.value.into(), sources)?;
+    Ok(weights)
 }
 
-/// Writes the embeddings of some tokens, in their order.
-pub fn extract_token_embeddings(
-    gguf: &Gguf,
+/// The embeddings of some tokens, in their order.
+pub fn token_embeddings<'a>(
+    gguf: &'a Gguf,
     contract: &Contract,
     tokens: &[u32],
-    output: &Path,
-) -> Result<(), ExtractError> {
+) -> Result<Weights<'a>, ExtractError> {
     let vocab = contract.vocab.value;
     if let Some(token) = tokens.iter().find(|token| **token >= vocab) {
         return Err(ExtractError::out_of_range("token", (*token).into(), vocab.into()));
     }
-    let mut plan = Plan::new(gguf, contract);
     let rows = tokens.iter().map(|token| u64::from(*token));
     let sources = rows.map(|row| Source::new(contract::EMBEDDING, row..row + 1)).collect();
-    plan.matrix("hidden", contract.hidden.value.into(), sources)?;
-    plan.write(output)
+    let mut weights = Weights::new(gguf, contract);
+    weights.matrix("hidden", contract.hidden.value.into(), sources)?;
+    Ok(weights)
 }
 
-/// Writes the norm before the logits.
-pub fn extract_output_norm(gguf: &Gguf, contract: &Contract, output: &Path) -> Result<(), ExtractError> {
-    let mut plan = Plan::new(gguf, contract);
-    plan.vector("output_norm", contract::OUTPUT_NORM)?;
-    plan.write(output)
+/// The norm before the logits.
+pub fn output_norm<'a>(gguf: &'a Gguf, contract: &Contract) -> Result<Weights<'a>, ExtractError> {
+    let mut weights = Weights::new(gguf, contract);
+    weights.vector("output_norm", contract::OUTPUT_NORM)?;
+    Ok(weights)
 }
 
-/// Writes the logits' weights of the tokens `rows`, from the separate head or, where it is tied, the embedding.
-pub fn extract_head(
-    gguf: &Gguf,
-    contract: &Contract,
-    rows: Range<u32>,
-    output: &Path,
-) -> Result<(), ExtractError> {
+/// The logits' weights of the tokens `rows`, from the separate head or, where it is tied, the embedding.
+pub fn head<'a>(gguf: &'a Gguf, contract: &Contract, rows: Range<u32>) -> Result<Weights<'a>, ExtractError> {
     let vocab = contract.vocab.value;
     if rows.end > vocab {
         return Err(ExtractError::out_of_range("token", u64::from(rows.end) - 1, vocab.into()));
     }
-    let mut plan = Plan::new(gguf, contract);
     let rows = u64::from(rows.start)..u64::from(rows.end);
-    plan.matrix("lm_head", contract.hidden.value.into(), vec![Source::new(contract.head_tensor(), rows)])?;
-    plan.write(output)
+    let mut weights = Weights::new(gguf, contract);
+    weights.matrix(
+        "lm_head",
+        contract.hidden.value.into(),
+        vec![Source::new(contract.head_tensor(), rows)],
+    )?;
+    Ok(weights)
 }
 
 #[cfg(test)]

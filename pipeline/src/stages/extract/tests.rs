@@ -24,24 +24,29 @@ impl Scene {
     }
 
     /// The file that `extract` writes.
-    fn file(&self, extract: impl FnOnce(&Gguf, &Contract, &Path) -> Result<(), ExtractError>) -> TensorFile {
+    fn file(
+        &self,
+        weights: impl for<'a> FnOnce(&'a Gguf, &Contract) -> Result<Weights<'a>, ExtractError>,
+    ) -> TensorFile {
         let path = self.folder.path().join("x.safetensors");
-        extract(&self.gguf, &self.contract, &path).expect("extracted");
+        weights(&self.gguf, &self.contract).and_then(|weights| weights.write(&path)).expect("extracted");
         TensorFile::open(&path).expect("the file")
     }
 
     fn error(
         &self,
-        extract: impl FnOnce(&Gguf, &Contract, &Path) -> Result<(), ExtractError>,
+        weights: impl for<'a> FnOnce(&'a Gguf, &Contract) -> Result<Weights<'a>, ExtractError>,
     ) -> ExtractError {
-        let error = extract(&self.gguf, &self.contract, &self.folder.path().join("x")).expect_err("an error");
+        let written = weights(&self.gguf, &self.contract)
+            .and_then(|weights| weights.write(&self.folder.path().join("x")));
+        let error = written.expect_err("an error");
         assert_eq!(std::fs::read_dir(self.folder.path()).expect("the folder").count(), 0, "a file was left");
         error
     }
 }
 
-fn layer(layer: u32) -> impl Fn(&Gguf, &Contract, &Path) -> Result<(), ExtractError> {
-    move |gguf, contract, output| extract_layer(gguf, contract, layer, output)
+fn layer(layer: u32) -> impl for<'a> Fn(&'a Gguf, &Contract) -> Result<Weights<'a>, ExtractError> {
+    move |gguf, contract| super::layer(gguf, contract, layer)
 }
 
 /// The rows of a matrix (a vector is one row), and a check of its type and shape.
@@ -99,19 +104,19 @@ fn separate_tensors_are_joined_and_rotated_rows_paired_by_halves() {
 fn the_embedding_serves_as_head_where_there_is_no_other() {
     let model = Model::phi3();
     let scene = Scene::new(&model);
-    let embedding = model.rows("token_embd.weight");
-    let file = scene.file(extract_embedding);
-    assert_eq!(rows(&file, "embedding", Dtype::F16, &[VOCAB, HIDDEN]), embedding);
-    let file = scene.file(|g, c, o| extract_head(g, c, 2..5, o));
-    assert_eq!(rows(&file, "lm_head", Dtype::F16, &[3, HIDDEN]), embedding[2..5]);
-    let file = scene.file(|g, c, o| extract_token_embeddings(g, c, &[6, 0, 6], o));
-    let some = [6, 0, 6].map(|token: usize| embedding[token].clone());
+    let rows_of_embedding = model.rows("token_embd.weight");
+    let file = scene.file(embedding);
+    assert_eq!(rows(&file, "embedding", Dtype::F16, &[VOCAB, HIDDEN]), rows_of_embedding);
+    let file = scene.file(|g, c| head(g, c, 2..5));
+    assert_eq!(rows(&file, "lm_head", Dtype::F16, &[3, HIDDEN]), rows_of_embedding[2..5]);
+    let file = scene.file(|g, c| token_embeddings(g, c, &[6, 0, 6]));
+    let some = [6, 0, 6].map(|token: usize| rows_of_embedding[token].clone());
     assert_eq!(rows(&file, "hidden", Dtype::F16, &[3, HIDDEN]), some);
-    let file = scene.file(extract_output_norm);
+    let file = scene.file(output_norm);
     assert_eq!(rows(&file, "output_norm", Dtype::F32, &[HIDDEN]), model.rows("output_norm.weight"));
 
     let model = model.add("output.weight", &[HIDDEN, VOCAB]);
-    let file = Scene::new(&model).file(|g, c, o| extract_head(g, c, 2..5, o));
+    let file = Scene::new(&model).file(|g, c| head(g, c, 2..5));
     assert_eq!(rows(&file, "lm_head", Dtype::F16, &[3, HIDDEN]), model.rows("output.weight")[2..5]);
 }
 
@@ -120,14 +125,14 @@ fn what_the_model_does_not_have_is_refused() {
     let scene = Scene::new(&Model::phi3());
     for (error, expected) in [
         (scene.error(layer(2)), "there is no layer 2: the model has 2, from 0"),
-        (scene.error(|g, c, o| extract_head(g, c, 5..8, o)), "there is no token 7: the model has 7"),
-        (scene.error(|g, c, o| extract_token_embeddings(g, c, &[1, 7], o)), "there is no token 7"),
+        (scene.error(|g, c| head(g, c, 5..8)), "there is no token 7: the model has 7"),
+        (scene.error(|g, c| token_embeddings(g, c, &[1, 7])), "there is no token 7"),
     ] {
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.exit_class(), None);
     }
     let other = Model::llama().gguf();
-    let error = scene.error(|_, contract, output| extract_layer(&other, contract, 0, output));
+    let error = super::layer(&other, &scene.contract, 0).err().expect("an error");
     assert!(error.to_string().contains("no tensor `blk.0.attn_qkv.weight` of 48 rows"), "{error}");
 }
 

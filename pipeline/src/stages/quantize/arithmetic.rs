@@ -16,6 +16,8 @@
 //!
 //! So `|w − q · s| ≤ 17/32 · s` for every weight (half a step, and half of fp16's 1/16 between 64 and 128), and `|q| ≤ 127`.
 
+#![allow(clippy::inline_always)] // what is not inlined is compiled for every machine only
+
 use half::f16;
 
 /// The largest magnitude of a quantized value.
@@ -37,6 +39,15 @@ const LANES: usize = 16;
 /// The largest magnitude in a row of fp16 values. Compares bit patterns, whose order is that of the magnitudes, so an
 /// infinity or a NaN comes out as a value that is not finite.
 pub(super) fn max_abs(row: &[f16]) -> f16 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(largest) = wide::max_abs(row) {
+        return largest;
+    }
+    max_abs_of(row)
+}
+
+#[inline(always)]
+fn max_abs_of(row: &[f16]) -> f16 {
     // Magnitudes are below 2¹⁵ as bits, and a signed 16-bit maximum exists on every vector unit.
     let bits = row.iter().fold(0_i16, |max, w| max.max((w.to_bits() & 0x7FFF) as i16));
     f16::from_bits(bits as u16)
@@ -105,8 +116,30 @@ impl ErrorSums {
     }
 }
 
+/// The weights `row` as fp32, which holds them exactly.
+pub(super) fn widen(row: &[f16], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::widen(row, out) {
+        return;
+    }
+    widen_each(row, out);
+}
+
+fn widen_each(row: &[f16], out: &mut [f32]) {
+    row.iter().zip(out).for_each(|(weight, out)| *out = weight.to_f32());
+}
+
 /// Quantizes weights by `scale`, a positive value, into `q`, of the same length.
 pub(super) fn quantize(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sums) = wide::quantize(weights, scale, q) {
+        return sums;
+    }
+    quantize_by(weights, scale, q)
+}
+
+#[inline(always)]
+fn quantize_by(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
     let mut sums = ErrorSums::default();
     for (weights, q) in weights.chunks(RUN).zip(q.chunks_mut(RUN)) {
         sums.add(&quantize_run(weights, scale, q));
@@ -114,6 +147,7 @@ pub(super) fn quantize(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
     sums
 }
 
+#[inline(always)]
 fn quantize_run(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
     let (mut ww, mut ee, mut we, mut max) = ([0_f32; LANES], [0_f32; LANES], [0_f32; LANES], [0_f32; LANES]);
     let (wide, narrow) = weights.as_chunks::<LANES>();
@@ -141,7 +175,7 @@ fn quantize_run(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
 }
 
 /// One weight: the value it is stored as, and what is lost.
-#[inline]
+#[inline(always)]
 fn quantize_one(w: f32, scale: f32) -> (i8, f32) {
     let quotient = (w / scale).clamp(-LIMIT, LIMIT);
     let shifted = round_to_fp16(quotient) + ROUNDER;
@@ -152,141 +186,71 @@ fn quantize_one(w: f32, scale: f32) -> (i8, f32) {
 /// Rounds the significand of a finite value to fp16's 11 bits, ties to even. For magnitudes from 2⁻¹⁴ to below 2¹⁵ this
 /// is the nearest fp16 value; smaller ones, which fp16 rounds more coarsely, are zero as integers either way. Written on
 /// the bits because it vectorizes on every target.
-#[inline]
+#[inline(always)]
 fn round_to_fp16(x: f32) -> f32 {
     let bits = x.to_bits();
     let even = (bits >> EXTRA) & 1;
     f32::from_bits((bits + ((1 << (EXTRA - 1)) - 1) + even) & !((1 << EXTRA) - 1))
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::float_cmp)] // exactness is what is tested
+/// The same loops for wider vectors, where the machine has them. Nothing is fused or reordered, so they give the same bits.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    #![allow(unsafe_code)] // vector loads and stores, and calls of functions that the machine must be able to run
 
-    use proptest::prelude::*;
+    use std::arch::is_x86_feature_detected;
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
 
-    use super::*;
+    use half::f16;
 
-    fn finite() -> impl Strategy<Value = f16> {
-        any::<u16>().prop_map(f16::from_bits).prop_filter("finite", |w| w.is_finite())
+    use super::ErrorSums;
+
+    /// [`super::max_abs`]; none where the machine cannot.
+    pub(super) fn max_abs(row: &[f16]) -> Option<f16> {
+        // SAFETY: the machine has just been asked for the one thing that the function takes.
+        is_x86_feature_detected!("avx2").then(|| unsafe { max_abs_avx2(row) })
     }
 
-    /// Rows as they occur and as they do not: any finite values, and values around one magnitude.
-    fn rows() -> impl Strategy<Value = Vec<f16>> {
-        let any_row = prop::collection::vec(finite(), 1..80);
-        let one_magnitude =
-            (-24_i32..15, prop::collection::vec(-1.0_f32..1.0, 1..600)).prop_map(|(exponent, row)| {
-                row.into_iter().map(|w| f16::from_f32(w * 2_f32.powi(exponent))).collect()
-            });
-        prop_oneof![any_row, one_magnitude]
+    /// [`super::quantize`]; none where the machine cannot.
+    pub(super) fn quantize(weights: &[f32], scale: f32, q: &mut [i8]) -> Option<ErrorSums> {
+        // SAFETY: the machine has just been asked for the one thing that the function takes.
+        is_x86_feature_detected!("avx2").then(|| unsafe { quantize_avx2(weights, scale, q) })
     }
 
-    fn quantized(row: &[f16]) -> (f16, Vec<i8>, ErrorSums) {
-        let wide: Vec<f32> = row.iter().map(|w| w.to_f32()).collect();
-        let scale = scale_for(max_abs(row));
-        let mut q = vec![99; row.len()];
-        let sums = quantize(&wide, scale.to_f32(), &mut q);
-        (scale, q, sums)
-    }
-
-    #[test]
-    fn scales_at_the_edges_of_fp16() {
-        let step = f16::from_bits(1);
-        for (max, scale, why) in [
-            (f16::ZERO, f16::ONE, "nothing to scale"),
-            (step, step, "the smallest value"),
-            (f16::from_bits(63), step, "max / 127 rounds to zero"),
-            (f16::from_bits(127), step, "exact"),
-            (f16::from_bits(128), f16::from_bits(2), "127 steps would clip 128"),
-            (
-                f16::from_bits(255),
-                f16::from_bits(2),
-                "127.5 steps, the nearest representable, loses half a step",
-            ),
-            (f16::from_f32(127.0), f16::ONE, "exact"),
-            (f16::MAX, f16::from_f32(65504.0 / 127.0), "the largest value"),
-        ] {
-            assert_eq!(scale_for(max), scale, "{why}: {max}");
+    /// [`super::widen`]; false where the machine cannot.
+    pub(super) fn widen(row: &[f16], out: &mut [f32]) -> bool {
+        let able = is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c");
+        if able {
+            // SAFETY: the machine has just been asked for all that the function takes.
+            unsafe { widen_f16c(row, out) };
         }
+        able
     }
 
-    #[test]
-    fn what_is_not_finite_shows_in_the_maximum() {
-        for bad in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN, -f16::NAN] {
-            assert!(!max_abs(&[f16::ONE, bad, f16::MAX]).is_finite(), "{bad}");
-        }
-        assert_eq!(max_abs(&[]), f16::ZERO);
-    }
-
-    #[test]
-    fn ties_go_to_even() {
-        let mut q = [0; 6];
-        quantize(&[0.5, 1.5, 2.5, -0.5, -1.5, 126.5], 1.0, &mut q);
-        assert_eq!(q, [0, 2, 2, 0, -2, 126]);
-    }
-
-    #[test]
-    fn measures_agree_with_their_definitions() {
-        let weights = [3.0, -4.0, 0.4, 127.0];
-        let mut q = [0; 4];
-        let sums = quantize(&weights, 1.0, &mut q);
-        assert_eq!(q, [3, -4, 0, 127]);
-        let norm = (9.0_f64 + 16.0 + 0.16 + 16129.0).sqrt();
-        assert!((sums.rms_relative() - 0.4 / norm).abs() < 1e-9);
-        let after = (9.0_f64 + 16.0 + 16129.0).sqrt();
-        assert!((sums.cosine() - after / norm).abs() < 1e-12);
-        assert!((sums.max - 0.4).abs() < 1e-7);
-        let nothing = quantize(&[0.0; 5], 1.0, &mut [0; 5]);
-        assert_eq!((nothing.rms_relative(), nothing.cosine(), nothing.max), (0.0, 1.0, 0.0));
-    }
-
-    proptest! {
-        #[test]
-        fn every_weight_is_within_little_more_than_half_a_step(row in rows()) {
-            let (scale, q, _) = quantized(&row);
-            prop_assert!(scale.is_finite() && scale > f16::ZERO);
-            let step = f64::from(scale);
-            for (w, q) in row.iter().zip(&q) {
-                prop_assert!(*q != i8::MIN);
-                // Exact in fp64.
-                let error = (f64::from(*w) - f64::from(*q) * step).abs();
-                prop_assert!(error <= step * 17.0 / 32.0, "{w} became {q} · {scale}");
+    #[target_feature(enable = "avx,f16c")]
+    fn widen_f16c(row: &[f16], out: &mut [f32]) {
+        let (row, row_rest) = row.as_chunks::<8>();
+        let (out, out_rest) = out.as_chunks_mut::<8>();
+        for (row, out) in row.iter().zip(out) {
+            // SAFETY: eight elements are read and eight written, and neither asks for alignment.
+            unsafe {
+                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(row.as_ptr().cast())));
             }
         }
+        super::widen_each(row_rest, out_rest);
+    }
 
-        #[test]
-        fn values_are_the_quotients_rounded_to_fp16_and_to_an_integer(row in rows()) {
-            let (scale, q, _) = quantized(&row);
-            for (w, q) in row.iter().zip(&q) {
-                // The quotient of two fp16 values is no closer to the middle of two others than fp64 can tell.
-                let quotient = f16::from_f64(f64::from(*w) / f64::from(scale));
-                let nearest = quotient.to_f64().round_ties_even().clamp(-127.0, 127.0);
-                prop_assert_eq!(f64::from(*q), nearest);
-            }
-        }
+    #[target_feature(enable = "avx2")]
+    fn max_abs_avx2(row: &[f16]) -> f16 {
+        super::max_abs_of(row)
+    }
 
-        #[test]
-        fn rounding_the_significand_is_rounding_to_fp16(x in -32768.0_f32..32768.0) {
-            prop_assume!(x.abs() >= 2_f32.powi(-14));
-            prop_assert_eq!(round_to_fp16(x), f16::from_f32(x).to_f32());
-        }
-
-        #[test]
-        fn sums_are_those_of_a_plain_loop(row in rows()) {
-            let (scale, q, sums) = quantized(&row);
-            let mut plain = ErrorSums::default();
-            for (w, q) in row.iter().zip(&q) {
-                let w = f64::from(*w);
-                let e = w - f64::from(*q) * f64::from(scale);
-                plain.ww += w * w;
-                plain.ee += e * e;
-                plain.we += w * e;
-                plain.max = plain.max.max(e.abs() as f32);
-            }
-            prop_assert!((sums.ww - plain.ww).abs() <= 1e-5 * plain.ww);
-            prop_assert!((sums.ee - plain.ee).abs() <= 1e-5 * plain.ee + 1e-12 * plain.ww);
-            prop_assert!((sums.cosine() - plain.cosine()).abs() <= 1e-6);
-            prop_assert!((sums.max - plain.max).abs() <= 1e-6 * scale.to_f32());
-        }
+    #[target_feature(enable = "avx2")]
+    fn quantize_avx2(weights: &[f32], scale: f32, q: &mut [i8]) -> ErrorSums {
+        super::quantize_by(weights, scale, q)
     }
 }
+
+#[cfg(test)]
+#[path = "arithmetic_tests.rs"]
+mod tests;

@@ -1,22 +1,16 @@
 //! A matrix streamed through the quantizer.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 
 use super::arithmetic::{self, ErrorSums};
 use super::{Quantization, QuantizeError};
-use crate::tensors::{TensorFile, TensorRef, TensorWriter};
+use crate::stages::extract::Matrix;
+use crate::tensors::TensorWriter;
 
-/// Values worked on at a time by one thread: 256 KiB of fp16, which stays in its cache.
-const PIECE: usize = 128 * 1024;
-
-/// A matrix of F16 in a file, and where it goes.
-pub(super) struct Matrix<'a> {
-    pub(super) file: &'a TensorFile,
-    pub(super) tensor: &'a TensorRef<'a>,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+/// A matrix of the model file, and where it goes.
+pub(super) struct Stored<'a> {
+    pub(super) matrix: &'a Matrix<'a>,
     pub(super) writer: &'a TensorWriter,
     /// Position of the values among the writer's tensors; the scales follow.
     pub(super) output: usize,
@@ -31,13 +25,14 @@ struct Buffers {
     scales: Vec<f16>,
 }
 
-impl Matrix<'_> {
+impl Stored<'_> {
     /// Writes the matrix as `quantization` stores it.
     pub(super) fn quantize(&self, quantization: Quantization) -> Result<ErrorSums, QuantizeError> {
+        let [_, columns] = self.matrix.shape();
         let pieces = match quantization {
             Quantization::F16 => self.each_piece(|first_row, buffers| {
                 self.largest(first_row, &buffers.halves)?;
-                let offset = (first_row * self.columns * size_of::<f16>()) as u64;
+                let offset = (first_row * columns * size_of::<f16>()) as u64;
                 self.writer.write_at(self.output, offset, bytemuck::cast_slice(&buffers.halves))?;
                 Ok(ErrorSums::default())
             })?,
@@ -67,18 +62,13 @@ impl Matrix<'_> {
         &self,
         work: impl Fn(usize, &mut Buffers) -> Result<T, QuantizeError> + Sync,
     ) -> Result<Vec<T>, QuantizeError> {
-        let piece = (PIECE / self.columns.max(1)).max(1);
-        (0..self.rows.div_ceil(piece))
-            .into_par_iter()
-            .map_init(Buffers::default, |buffers, index| {
-                let first_row = index * piece;
-                let rows = piece.min(self.rows - first_row);
-                buffers.halves.resize(rows * self.columns, f16::ZERO);
-                let offset = (first_row * self.columns * size_of::<f16>()) as u64;
-                self.tensor.read_at(offset, bytemuck::cast_slice_mut(&mut buffers.halves))?;
-                work(first_row, buffers)
-            })
-            .collect()
+        let pieces = self.matrix.pieces().into_par_iter();
+        let results = pieces.map_init(Buffers::default, |buffers, rows| {
+            let first_row = rows.start;
+            self.matrix.read(rows, &mut buffers.halves)?;
+            work(first_row, buffers)
+        });
+        results.collect()
     }
 
     /// The largest magnitude of some rows; an error if one is not finite.
@@ -87,14 +77,9 @@ impl Matrix<'_> {
         if largest.is_finite() {
             return Ok(largest);
         }
-        let at = halves.iter().position(|w| !w.is_finite()).unwrap_or_default();
-        Err(QuantizeError::Value {
-            path: self.file.path().to_owned(),
-            tensor: self.tensor.name().to_owned(),
-            row: first_row + at / self.columns.max(1),
-            column: at % self.columns.max(1),
-            value: halves.get(at).map_or(f32::NAN, |w| w.to_f32()),
-        })
+        let [_, columns] = self.matrix.shape();
+        let at = halves.iter().position(|weight| !weight.is_finite()).unwrap_or_default();
+        Err(self.matrix.bad_value(first_row + at / columns.max(1), at % columns.max(1)).into())
     }
 
     /// Writes the values of some rows by `scale`, or by a scale for each row, which is then written too.
@@ -104,24 +89,23 @@ impl Matrix<'_> {
         buffers: &mut Buffers,
         scale: Option<f16>,
     ) -> Result<ErrorSums, QuantizeError> {
+        let [_, columns] = self.matrix.shape();
         let Buffers { halves, floats, values, scales } = buffers;
-        floats.resize(self.columns, 0.0);
+        floats.resize(columns, 0.0);
         values.resize(halves.len(), 0);
         scales.clear();
         let mut sums = ErrorSums::default();
-        // A row without columns has no chunk, and its scale is that of a row of zeros.
-        let columns = self.columns.max(1);
-        for (index, (row, values)) in halves.chunks(columns).zip(values.chunks_mut(columns)).enumerate() {
+        let rows = halves.chunks(columns.max(1)).zip(values.chunks_mut(columns.max(1)));
+        for (index, (row, values)) in rows.enumerate() {
             let scale = match scale {
                 Some(scale) => scale,
                 None => arithmetic::scale_for(self.largest(first_row + index, row)?),
             };
-            row.convert_to_f32_slice(floats);
+            arithmetic::widen(row, floats);
             sums.add(&arithmetic::quantize(floats, scale.to_f32(), values));
             scales.push(scale);
         }
-        let offset = (first_row * self.columns) as u64;
-        self.writer.write_at(self.output, offset, bytemuck::cast_slice(values))?;
+        self.writer.write_at(self.output, (first_row * columns) as u64, bytemuck::cast_slice(values))?;
         if scale.is_none() {
             let offset = (first_row * size_of::<f16>()) as u64;
             self.writer.write_at(self.output + 1, offset, bytemuck::cast_slice(scales))?;

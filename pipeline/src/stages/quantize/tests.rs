@@ -1,16 +1,25 @@
 #![allow(clippy::float_cmp)] // exactness is what is tested
 
-use super::*;
+use anepipe_gguf::{Gguf, TensorType};
+use anepipe_testkit::GgufWriter;
 
-/// Writes a file of those tensors.
-fn file(path: &Path, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) {
-    let specs =
-        tensors.iter().map(|(name, dtype, shape, _)| TensorSpec::new(*name, *dtype, *shape)).collect();
-    let writer = TensorWriter::create(path, specs).expect("a writer");
-    for (index, (.., bytes)) in tensors.iter().enumerate() {
-        writer.write_at(index, 0, bytes).expect("a tensor");
-    }
-    writer.finish().expect("a file");
+use super::*;
+use crate::tensors::TensorFile;
+
+/// A model file of those tensors, extents slowest first.
+fn model(tensors: &[(&str, TensorType, &[usize], Vec<u8>)]) -> Gguf {
+    let writer = tensors.iter().fold(GgufWriter::new(), |writer, (name, dtype, shape, bytes)| {
+        let dims: Vec<u64> = shape.iter().rev().map(|extent| *extent as u64).collect();
+        writer.tensor(name, &dims, dtype.id(), bytes.clone())
+    });
+    Gguf::from_bytes("model.gguf", writer.to_bytes()).expect("a model file")
+}
+
+/// Quantizes all of `gguf` into a file of `folder`.
+fn quantized(gguf: &Gguf, folder: &Path, quantization: Quantization) -> (TensorFile, Report) {
+    let output = folder.join("out");
+    let report = quantize(&Weights::all_of(gguf), &output, quantization).expect("quantized");
+    (TensorFile::open(&output).expect("the output"), report)
 }
 
 fn halves(values: &[f32]) -> Vec<u8> {
@@ -31,20 +40,18 @@ fn read_values(file: &TensorFile, name: &str) -> Vec<i8> {
 }
 
 /// A norm and a matrix with rows of magnitude 127 and 254, and a row of zeros.
-fn example(path: &Path) {
+fn example() -> Gguf {
     let weights = [1.0, -127.0, 3.4, 254.0, 2.0, -1.0, 0.0, 0.0, 0.0];
-    file(
-        path,
-        &[("norm", Dtype::F32, &[2], floats(&[1.0, 1.000_1])), ("w", Dtype::F16, &[3, 3], halves(&weights))],
-    );
+    model(&[
+        ("norm", TensorType::F32, &[2], floats(&[1.0, 1.000_1])),
+        ("w", TensorType::F16, &[3, 3], halves(&weights)),
+    ])
 }
 
 fn run(quantization: Quantization) -> (TensorFile, Report, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
-    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-    example(&input);
-    let report = quantize(&input, &output, quantization).expect("quantized");
-    (TensorFile::open(&output).expect("the output"), report, dir)
+    let (file, report) = quantized(&example(), dir.path(), quantization);
+    (file, report, dir)
 }
 
 #[test]
@@ -88,53 +95,60 @@ fn norms_become_fp16_in_every_form() {
 #[test]
 fn files_do_not_depend_on_the_number_of_threads() {
     let dir = tempfile::tempdir().expect("a directory");
-    let input = dir.path().join("in");
     // Several pieces, the last one short.
     let (rows, columns) = (700, 1000);
     let weights: Vec<f32> =
         (0..rows * columns).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 977.0).collect();
-    file(&input, &[("w", Dtype::F16, &[rows, columns], halves(&weights))]);
+    let gguf = model(&[("w", TensorType::F16, &[rows, columns], halves(&weights))]);
     for quantization in Quantization::ALL {
         let mut seen = None;
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            let output = dir.path().join("out");
-            let report = pool.install(|| quantize(&input, &output, quantization)).expect("quantized");
-            let this = (std::fs::read(&output).expect("the output"), report);
+            let (file, report) = pool.install(|| quantized(&gguf, dir.path(), quantization));
+            let this = (std::fs::read(file.path()).expect("the output"), report);
             assert!(seen.replace(this.clone()).is_none_or(|before| before == this), "{quantization}");
         }
     }
 }
 
 #[test]
-fn empty_matrices_are_no_special_case() {
+fn rows_of_several_tensors_are_quantized_as_one_matrix() {
+    // More than a piece, cut where no piece begins.
+    let (rows, columns, cut) = (300, 1000, 77);
+    let weights: Vec<f32> = (0..rows * columns).map(|i| (i * 7919 % 2003) as f32 - 1001.0).collect();
+    let (above, below) = weights.split_at(cut * columns);
+    let whole = model(&[("w", TensorType::F16, &[rows, columns], halves(&weights))]);
+    let parts = model(&[
+        ("a", TensorType::F16, &[cut, columns], halves(above)),
+        ("b", TensorType::F32, &[rows - cut, columns], floats(below)),
+    ]);
     let dir = tempfile::tempdir().expect("a directory");
-    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-    for shape in [[0, 4], [4, 0]] {
-        file(&input, &[("w", Dtype::F16, &shape, Vec::new())]);
-        for quantization in [Quantization::F16, Quantization::Int8PerTensor] {
-            quantize(&input, &output, quantization).expect("quantized");
-        }
+    for quantization in Quantization::ALL {
+        let (file, report) = quantized(&whole, dir.path(), quantization);
+        let expected = (std::fs::read(file.path()).expect("the output"), report);
+        let output = dir.path().join("joined");
+        let report = quantize(&Weights::joined("w", &parts), &output, quantization).expect("quantized");
+        assert!((std::fs::read(&output).expect("the output"), report) == expected, "{quantization}");
     }
 }
 
 #[test]
 fn what_cannot_be_stored_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    let output = dir.path().join("out");
     let weights = |bad: f32| halves(&[0.0, 0.0, 0.0, 0.0, 0.0, bad]);
+    let (f16, f32) = (TensorType::F16, TensorType::F32);
     for (tensor, expected) in [
-        (("w", Dtype::F16, &[3, 2][..], weights(f32::NAN)), "`w` has the value NaN in row 2, column 1"),
-        (("w", Dtype::F16, &[2, 3], weights(f32::NEG_INFINITY)), "`w` has the value -inf in row 1, column 2"),
-        (("n", Dtype::F32, &[2], floats(&[1.0, 65520.0])), "`n` has the value 65520 in row 0, column 1"),
-        (("n", Dtype::F32, &[1], floats(&[f32::NAN])), "`n` has the value NaN"),
-        (("w", Dtype::F32, &[1, 1], floats(&[1.0])), "`w` is F32 [1, 1]; expected a matrix of F16"),
-        (("w", Dtype::F16, &[1], halves(&[1.0])), "`w` is F16 [1]; expected"),
+        (("w", f16, &[3, 2][..], weights(f32::NAN)), "`w` has the value NaN in row 2, column 1"),
+        (("w", f16, &[2, 3], weights(f32::NEG_INFINITY)), "`w` has the value -inf in row 1, column 2"),
+        (("w", f32, &[1, 2], floats(&[65504.0, -65520.0])), "`w` has the value -65520 in row 0, column 1"),
+        (("n", f32, &[2], floats(&[1.0, 65520.0])), "`n` has the value 65520 in row 0, column 1"),
+        (("n", f32, &[1], floats(&[f32::NAN])), "`n` has the value NaN"),
     ] {
-        file(&input, &[tensor]);
+        let gguf = model(&[tensor]);
         for quantization in Quantization::ALL {
-            let error = quantize(&input, &output, quantization).expect_err(expected).to_string();
-            assert!(error.contains(expected), "{error}");
+            let error = quantize(&Weights::all_of(&gguf), &output, quantization).expect_err(expected);
+            assert!(error.to_string().contains(expected), "{error}");
             assert!(!output.exists());
         }
     }
@@ -168,10 +182,8 @@ mod coremltools {
         let tensor = fixture.tensor(matrix).expect(matrix);
         let shape = tensor.shape().to_vec();
         let dir = tempfile::tempdir().expect("a directory");
-        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-        file(&input, &[("w", Dtype::F16, &shape, tensor.read().expect(matrix))]);
-        quantize(&input, &output, quantization).expect("quantized");
-        let ours = TensorFile::open(&output).expect("the output");
+        let gguf = model(&[("w", TensorType::F16, &shape, tensor.read().expect(matrix))]);
+        let (ours, _) = quantized(&gguf, dir.path(), quantization);
         Case {
             weights: read_halves(&fixture, matrix),
             columns: shape[1],
