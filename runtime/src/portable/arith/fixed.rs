@@ -47,7 +47,13 @@ impl Scaling {
 #[inline(always)]
 pub fn quantize(x: f32, exponent: i32) -> i32 {
     // The product is exact: a power of two between 2¹⁴ and 2⁵³ moves an 11-bit significand.
-    (x * power_of_two(FRACTION_BITS - exponent)).round_ties_even() as i32
+    (x * factor(exponent)).round_ties_even() as i32
+}
+
+/// What elements of a column of this exponent are multiplied with before they are rounded: 2^(29−E).
+#[inline(always)]
+pub fn factor(exponent: i32) -> f32 {
+    power_of_two(FRACTION_BITS - exponent)
 }
 
 /// The product of one row with one column, before the last rounding (and before a bias): `sum` is Σ q·w.

@@ -62,6 +62,42 @@ pub fn narrow(isa: Isa, values: &[f32], out: &mut [f16]) {
     }
 }
 
+/// Rounds `x · factor` to integers, ties to even. No product may be larger than 2³⁰.
+///
+/// # Panics
+/// If they differ in length.
+pub fn to_integers(isa: Isa, x: &[f32], factor: f32, out: &mut [i32]) {
+    assert_eq!(x.len(), out.len(), "lengths of fp32 elements and integers");
+    match isa.level() {
+        Level::Baseline => round_each(x, factor, out),
+        // SAFETY: an `Isa` of these levels exists only where AVX2 was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { to_integers_avx2(x, factor, out) },
+    }
+}
+
+fn round_each(x: &[f32], factor: f32, out: &mut [i32]) {
+    for (x, out) in x.iter().zip(out) {
+        *out = (x * factor).round_ties_even() as i32;
+    }
+}
+
+/// In so many words, because the compiler does not vectorize a conversion that saturates.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn to_integers_avx2(x: &[f32], factor: f32, out: &mut [i32]) {
+    let (whole, tail) = x.as_chunks::<8>();
+    let (out, rest) = out.as_chunks_mut::<8>();
+    for (x, out) in whole.iter().zip(out) {
+        // SAFETY: eight fp32 are read from an array of eight, eight int32 written to an array of eight.
+        unsafe {
+            let products = _mm256_mul_ps(_mm256_loadu_ps(x.as_ptr()), _mm256_set1_ps(factor));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_cvtps_epi32(products));
+        }
+    }
+    round_each(tail, factor, rest);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,f16c")]
 fn widen_avx2(x: &[f16], out: &mut [f32]) {
@@ -219,6 +255,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn integers_are_rounded_to_even(
+            values in prop::collection::vec(
+                prop_oneof![-1e9f32..1e9, (-100i32..100).prop_map(|x| x as f32 / 2.0), -0.6f32..0.6],
+                0..40,
+            ),
+            exponent in -3i32..=0,
+        ) {
+            let factor = 2f32.powi(exponent);
+            let expected: Vec<i32> =
+                values.iter().map(|x| (f64::from(*x) * f64::from(factor)).round_ties_even() as i32).collect();
+            for isa in Isa::available() {
+                let mut out = vec![1; values.len()];
+                to_integers(isa, &values, factor, &mut out);
+                prop_assert_eq!(&expected, &out, "{:?}", isa);
+            }
+        }
+
         #[test]
         fn rounds_as_the_definition_does(
             values in prop::collection::vec(

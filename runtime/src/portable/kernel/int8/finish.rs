@@ -1,11 +1,13 @@
 //! From integer sums to fp16 results: scale, bias, round.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::{GROUP, Rows, STRIP, Sums};
 use crate::portable::arith::fixed::{self, Scaling};
 use crate::portable::kernel::Isa;
-use crate::portable::kernel::convert::narrow;
+use crate::portable::kernel::convert::{narrow, widen};
 use crate::portable::kernel::isa::for_each_isa;
 
 /// What a column's sums are multiplied with.
@@ -27,21 +29,26 @@ impl Unit {
     }
 }
 
-/// Writes the results of a strip of rows with one group's columns. `out` starts at the group's first column of the
-/// strip's first row; rows lie `stride` apart.
+/// Writes the results of a strip of rows with one group's columns into the whole rows of `out`, each result to all the
+/// `slots` of its column.
 pub(super) fn finish(
     isa: Isa,
     rows: Rows<'_>,
     sums: &[Sums],
     scalings: &[Scaling],
+    slots: &[Range<usize>],
     out: &mut [f16],
-    stride: usize,
 ) {
     let mut units = [Unit::of(Scaling::Zero); GROUP];
     units.iter_mut().zip(scalings).for_each(|(unit, &scaling)| *unit = Unit::of(scaling));
+    let mut scales = [0f32; STRIP];
+    match rows.scales {
+        [shared] => scales.fill(shared.to_f32()),
+        each => widen(isa, each, &mut scales[..sums.len()]),
+    }
     let mut values = [[0f32; GROUP]; STRIP];
     let values = &mut values[..sums.len()];
-    scale(isa, sums, rows.scales, &units, values);
+    scale(isa, sums, &scales, &units, values);
     for (column, unit) in units.iter().enumerate() {
         if let Some(instead) = unit.instead {
             for row in values.iter_mut() {
@@ -50,29 +57,33 @@ pub(super) fn finish(
         }
     }
     if let Some(bias) = rows.bias {
-        for (row, bias) in values.iter_mut().zip(bias) {
-            for value in row.iter_mut() {
-                *value += bias.to_f32();
+        let mut wide = [0f32; STRIP];
+        widen(isa, bias, &mut wide[..sums.len()]);
+        for (row, bias) in values.iter_mut().zip(wide) {
+            for value in row {
+                *value += bias;
             }
         }
     }
     let mut halves = [[f16::ZERO; GROUP]; STRIP];
     let halves = &mut halves[..sums.len()];
     narrow(isa, values.as_flattened(), halves.as_flattened_mut());
-    if stride == GROUP {
-        out[..sums.len() * GROUP].copy_from_slice(halves.as_flattened());
+    let width = out.len() / sums.len().max(1);
+    if width == GROUP && slots.len() == GROUP {
+        out.copy_from_slice(halves.as_flattened());
     } else {
-        for (out, halves) in out.chunks_mut(stride).zip(halves.iter()) {
-            out[..scalings.len()].copy_from_slice(&halves[..scalings.len()]);
+        for (out, halves) in out.chunks_exact_mut(width.max(1)).zip(halves.iter()) {
+            for (slots, half) in slots.iter().zip(halves) {
+                out[slots.clone()].fill(*half);
+            }
         }
     }
 }
 
 for_each_isa! {
-    fn scale(sums: &[Sums], scales: &[f16], units: &[Unit; GROUP], values: &mut [[f32; GROUP]]) {
-        let shared = if let [shared] = scales { Some(shared.to_f64()) } else { None };
-        for (row, (sums, values)) in sums.iter().zip(values).enumerate() {
-            let scale = shared.unwrap_or_else(|| scales[row].to_f64());
+    fn scale(sums: &[Sums], scales: &[f32; STRIP], units: &[Unit; GROUP], values: &mut [[f32; GROUP]]) {
+        for ((sums, scale), values) in sums.iter().zip(scales).zip(values) {
+            let scale = f64::from(*scale);
             for column in 0..GROUP {
                 values[column] = ((sums[column] as f64 * scale) * units[column].unit) as f32;
             }

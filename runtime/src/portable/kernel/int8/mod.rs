@@ -1,8 +1,9 @@
 //! int8 matrices times fp16 columns, by the definition in [`crate::portable::arith::fixed`].
 //!
 //! [`Columns`] holds the activations of one product, converted once to the integer digits an instruction set works
-//! with; any number of threads then multiply disjoint ranges of rows. Weights are read where they lie, one linear
-//! stream a thread, and a sweep serves up to [`GROUP`] columns.
+//! with; any number of threads then multiply disjoint ranges of rows. Weights are read where they lie, and one reading
+//! serves up to [`SWEEP`] groups of [`GROUP`] columns. A column that repeats the one before it, as unused slots of a
+//! pass do, is not multiplied again.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -17,16 +18,22 @@ mod limbs;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
+use std::ops::Range;
+
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::Isa;
-use super::convert::widen;
+use super::convert::{to_integers, widen};
 use super::isa::{Level, for_each_isa};
 use crate::portable::arith::fixed::{self, Scaling};
 use crate::portable::arith::half::magnitude_bits;
 
-/// Columns that share one sweep over the weights.
+/// Columns that are multiplied together.
 const GROUP: usize = 4;
+
+/// Groups that are multiplied with a strip of rows while caches hold it.
+const SWEEP: usize = 4;
 
 /// Rows whose integer sums are finished together.
 const STRIP: usize = 64;
@@ -48,7 +55,7 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// The rows of `range`, when each has `length` weights.
     #[must_use]
-    pub fn slice(&self, range: std::ops::Range<usize>, length: usize) -> Rows<'a> {
+    pub fn slice(&self, range: Range<usize>, length: usize) -> Rows<'a> {
         Rows {
             weights: &self.weights[range.start * length..range.end * length],
             scales: if self.scales.len() == 1 { self.scales } else { &self.scales[range.clone()] },
@@ -61,11 +68,17 @@ impl<'a> Rows<'a> {
 #[derive(Debug, Clone)]
 pub struct Columns {
     isa: Isa,
+    count: usize,
     length: usize,
+    /// All activations, column after column.
+    halves: Vec<f16>,
+    /// Per distinct column, those that are equal to it.
+    slots: Vec<Range<usize>>,
+    /// Per distinct column.
     scalings: Vec<Scaling>,
-    /// All activations, widened.
+    /// The column that is being converted, widened.
     wide: Vec<f32>,
-    /// The 30-bit integers of the column that is being converted.
+    /// Its 30-bit integers.
     integers: Vec<i32>,
     limbs: limbs::Limbs,
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -79,7 +92,10 @@ impl Columns {
     pub fn new(isa: Isa) -> Self {
         Self {
             isa,
+            count: 0,
             length: 0,
+            halves: Vec::new(),
+            slots: Vec::new(),
             scalings: Vec::new(),
             wide: Vec::new(),
             integers: Vec::new(),
@@ -93,7 +109,7 @@ impl Columns {
 
     /// Number of columns.
     pub fn count(&self) -> usize {
-        self.scalings.len()
+        self.count
     }
 
     /// Elements of a column.
@@ -104,23 +120,48 @@ impl Columns {
     /// Takes `count` columns from `x`, in which the columns' elements alternate: `[length, count]`, last axis fastest.
     /// Allocates only when the columns are larger than any before.
     pub fn load(&mut self, x: &[f16], count: usize) {
-        self.length = x.len().checked_div(count).unwrap_or(0);
-        self.scalings.clear();
-        self.wide.resize(x.len(), 0.0);
-        widen(self.isa, x, &mut self.wide);
+        (self.count, self.length) = (count, x.len().checked_div(count).unwrap_or(0));
+        self.halves.resize(x.len(), f16::ZERO);
+        separate(x, count, &mut self.halves);
+        self.find_distinct();
+        self.wide.resize(self.length, 0.0);
         self.integers.resize(self.length, 0);
-        self.start(count);
-        for column in 0..count {
-            let largest = x.iter().skip(column).step_by(count).map(|&value| magnitude_bits(value)).max();
-            let scaling = Scaling::of_largest(largest.unwrap_or(0));
+        self.start(self.slots.len());
+        self.scalings.clear();
+        self.scalings.reserve(count);
+        for column in 0..self.slots.len() {
+            let first = self.slots[column].start * self.length;
+            let halves = &self.halves[first..first + self.length];
+            let mut largest = 0;
+            largest_magnitude(self.isa, halves, &mut largest);
+            let scaling = Scaling::of_largest(largest);
             self.scalings.push(scaling);
             match scaling {
                 Scaling::Exponent(exponent) => {
-                    quantize(self.isa, exponent, &self.wide[column..], count, &mut self.integers);
+                    widen(self.isa, halves, &mut self.wide);
+                    to_integers(self.isa, &self.wide, fixed::factor(exponent), &mut self.integers);
                 }
                 Scaling::Zero | Scaling::NonFinite => self.integers.fill(0),
             }
             self.store(column);
+        }
+    }
+
+    /// Finds the columns that do not repeat the one before them, and makes room for as many as there may be another
+    /// time.
+    fn find_distinct(&mut self) {
+        self.slots.clear();
+        self.slots.reserve(self.count);
+        let column = |index: usize| &self.halves[index * self.length..(index + 1) * self.length];
+        let bits = |index: usize| column(index).reinterpret_cast();
+        for index in 0..self.count {
+            match self.slots.last_mut() {
+                Some(slots) if bits(index) == bits(slots.start) => slots.end += 1,
+                _ => self.slots.push(index..index + 1),
+            }
+        }
+        if self.slots.len() < self.count {
+            self.start(self.count);
         }
     }
 
@@ -143,9 +184,9 @@ impl Columns {
 
     fn store(&mut self, column: usize) {
         match self.isa.level() {
-            Level::Baseline => self.limbs.store(column, &self.integers),
+            Level::Baseline => self.limbs.store(self.isa, column, &self.integers),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => self.limbs.store(column, &self.integers),
+            Level::Avx2 => self.limbs.store(self.isa, column, &self.integers),
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni | Level::Avx512 => self.digits.store(self.isa, column, &self.integers),
             #[cfg(target_arch = "aarch64")]
@@ -169,42 +210,74 @@ impl Columns {
         }
         let height = out.len() / count;
         assert_eq!(rows.weights.len(), height * self.length, "weights for {height} rows of {}", self.length);
+        let groups = self.slots.len().div_ceil(GROUP);
         for first in (0..height).step_by(STRIP) {
             let range = first..(first + STRIP).min(height);
             let strip = rows.slice(range.clone(), self.length);
             let out = &mut out[range.start * count..range.end * count];
-            for group in 0..count.div_ceil(GROUP) {
-                let mut sums = [[0; GROUP]; STRIP];
-                let sums = &mut sums[..range.len()];
-                match self.isa.level() {
-                    Level::Baseline => self.limbs.group(group).multiply(strip.weights, sums),
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 => avx2::multiply(self.limbs.group(group), strip.weights, sums),
-                    #[cfg(target_arch = "x86_64")]
-                    Level::AvxVnni => avx_vnni::multiply(self.digits.group(group), strip.weights, sums),
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx512 => avx512::multiply(self.digits.group(group), strip.weights, sums),
-                    #[cfg(target_arch = "aarch64")]
-                    Level::Neon => neon::multiply(self.digits.group(group), strip.weights, sums),
-                    #[cfg(target_arch = "aarch64")]
-                    Level::NeonI8mm => {
-                        neon::multiply_i8mm((&self.digits, &self.pairs), group, strip.weights, sums);
-                    }
+            for first in (0..groups).step_by(SWEEP) {
+                let mut sums = [[[0; GROUP]; STRIP]; SWEEP];
+                let sums = &mut sums[..SWEEP.min(groups - first)];
+                self.sums(first, strip.weights, sums);
+                for (group, sums) in (first..).zip(sums) {
+                    let columns = group * GROUP..((group + 1) * GROUP).min(self.slots.len());
+                    let (scalings, slots) = (&self.scalings[columns.clone()], &self.slots[columns]);
+                    finish::finish(self.isa, strip, &sums[..range.len()], scalings, slots, out);
                 }
-                let first = group * GROUP;
-                let scalings = &self.scalings[first..(first + GROUP).min(count)];
-                finish::finish(self.isa, strip, sums, scalings, &mut out[first..], count);
             }
+        }
+    }
+
+    /// The sums of a strip of `weights` with as many groups of columns as `sums` has, from group `first` on.
+    fn sums(&self, first: usize, weights: &[i8], sums: &mut [[Sums; STRIP]]) {
+        let groups = (first..).zip(sums.iter_mut());
+        match self.isa.level() {
+            Level::Baseline => {
+                groups.for_each(|(group, sums)| self.limbs.group(group).multiply(weights, sums));
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::multiply(&self.limbs, first, weights, sums),
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => {
+                groups.for_each(|(group, sums)| avx_vnni::multiply(self.digits.group(group), weights, sums));
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                groups.for_each(|(group, sums)| avx512::multiply(self.digits.group(group), weights, sums));
+            }
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => {
+                groups.for_each(|(group, sums)| neon::multiply(self.digits.group(group), weights, sums));
+            }
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => groups.for_each(|(group, sums)| {
+                neon::multiply_i8mm((&self.digits, &self.pairs), group, weights, sums);
+            }),
+        }
+    }
+}
+
+/// Elements of each column that are separated from the others together.
+const BLOCK: usize = 64;
+
+/// Writes the columns of `x` `[length, count]`, last axis fastest, one after the other.
+fn separate(x: &[f16], count: usize, columns: &mut [f16]) {
+    if count <= 1 {
+        columns.copy_from_slice(x);
+        return;
+    }
+    let length = x.len() / count;
+    for (index, x) in x.chunks(BLOCK * count).enumerate() {
+        for (column, columns) in columns.chunks_exact_mut(length.max(1)).enumerate() {
+            let elements = columns[index * BLOCK..].iter_mut().zip(x[column..].iter().step_by(count));
+            elements.for_each(|(element, x)| *element = *x);
         }
     }
 }
 
 for_each_isa! {
-    /// The integers of every `count`th element of `x`.
-    fn quantize(exponent: i32, x: &[f32], count: usize, integers: &mut [i32]) {
-        for (integer, x) in integers.iter_mut().zip(x.iter().step_by(count)) {
-            *integer = fixed::quantize(*x, exponent);
-        }
+    fn largest_magnitude(x: &[f16], largest: &mut u16) {
+        *largest = x.iter().map(|&x| magnitude_bits(x)).fold(0, u16::max);
     }
 }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::portable::arith::half::round;
+use crate::portable::fixture::random::Random;
 
 /// Every result by the definition, one scalar at a time.
 fn twin(rows: Rows<'_>, x: &[f16], count: usize) -> Vec<f16> {
@@ -29,7 +30,8 @@ fn check(rows: Rows<'_>, x: &[f16], count: usize) -> Result<(), TestCaseError> {
     for isa in Isa::available() {
         let mut columns = Columns::new(isa);
         // Twice, after something larger: nothing may be left over from the columns before.
-        columns.load(&vec![f16::from_f32(-0.3); 9 * 700], 9);
+        let larger: Vec<f16> = (0..40 * 1100).map(|index| f16::from_f32(index as f32 * -0.3)).collect();
+        columns.load(&larger, 40);
         columns.load(x, count);
         let mut out = vec![f16::NAN; expected.len()];
         columns.multiply(rows, &mut out);
@@ -100,6 +102,97 @@ proptest! {
                 prop_assert_eq!(bits(&alone), bits(&slot));
             }
         }
+    }
+}
+
+/// Lengths about the borders of what is multiplied together: a register, a step, and the stretches of four, three, two
+/// columns and one.
+fn border() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(16usize), Just(64), Just(1024), Just(1344), Just(2048), Just(4096)]
+        .prop_flat_map(|border| border - 2..border + 3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Columns that repeat earlier ones, next to each other and apart, in every number that a pass or a prompt has.
+    #[test]
+    fn lengths_and_numbers_of_columns_have_no_borders(
+        length in border(),
+        count in prop_oneof![1usize..=9, Just(16), Just(17), Just(31), Just(32), Just(33)],
+        rows in prop_oneof![1usize..=9, 63usize..=65],
+        distinct in 1usize..=40,
+        kinds in prop::collection::vec(0u8..8, 40),
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let kinds = kinds.into_iter().cycle();
+        let columns: Vec<Vec<f16>> =
+            kinds.take(distinct).map(|kind| random.halves(length, |random| drawn(kind, random))).collect();
+        let order: Vec<usize> = (0..count).map(|slot| (slot + random.below(2)) % distinct).collect();
+        let x: Vec<f16> = (0..length).flat_map(|k| order.iter().map(|&column| columns[column][k]).collect::<Vec<_>>()).collect();
+        let weights: Vec<i8> = (0..rows * length).map(|_| if random.below(8) == 0 { -128 } else { random.bits() as i8 }).collect();
+        let scales = random.halves(rows, |random| f16::from_f32(random.unit() * 0.01));
+        check(Rows { weights: &weights, scales: &scales, bias: None }, &x, count)?;
+    }
+}
+
+/// An element of a column of one of these kinds: ordinary, with outliers, subnormal, of any exponent, the largest, zero,
+/// not always finite, the smallest beside the largest.
+fn drawn(kind: u8, random: &mut Random) -> f16 {
+    let sign = (random.below(2) as u16) << 15;
+    let mut from =
+        |range: Range<u16>| f16::from_bits((range.start + random.below(range.len()) as u16) | sign);
+    match kind {
+        0 => from(0x3400..0x3e00),
+        1 => from(if sign == 0 { 0x3000..0x3c00 } else { 0x2000..0x5c00 }),
+        2 => from(0..0x0400),
+        3 => from(0..0x7c00),
+        4 => from(0x7bff..0x7c00),
+        5 => from(0..1),
+        6 => {
+            let x = from(0x2400..0x3800);
+            if random.below(1000) == 0 { f16::INFINITY } else { x }
+        }
+        _ => from(if sign == 0 { 0..2 } else { 0x7bff..0x7c00 }),
+    }
+}
+
+#[test]
+fn repeated_columns_are_results_of_their_own() {
+    let mut random = Random(7);
+    let (length, rows) = (200, 70);
+    let weights: Vec<i8> = (0..rows * length).map(|_| random.bits() as i8).collect();
+    let scales = random.halves(rows, |random| f16::from_f32(random.unit()));
+    let rows = Rows { weights: &weights, scales: &scales, bias: None };
+    let [a, b, c] = [(); 3].map(|()| random.halves(length, |random| f16::from_f32(random.normal())));
+    // Zeros of the other sign are equal numbers, but other bits.
+    let (zeros, negative) = (vec![f16::ZERO; length], vec![f16::NEG_ZERO; length]);
+    for order in [
+        vec![&a, &a, &a, &a],
+        vec![&a, &b, &b, &b],
+        vec![&a, &a, &b, &c, &c, &a],
+        vec![&zeros, &negative, &negative, &a, &a],
+        vec![&a, &b, &c, &a, &a, &b, &c, &zeros, &zeros, &a],
+    ] {
+        let x: Vec<f16> = (0..length).flat_map(|k| order.iter().map(move |column| column[k])).collect();
+        check(rows, &x, order.len()).unwrap();
+    }
+}
+
+#[test]
+fn fewer_distinct_columns_need_no_more_room_than_all() {
+    for isa in Isa::available() {
+        let mut columns = Columns::new(isa);
+        columns.load(&[f16::ONE; 4 * 100], 4);
+        assert_eq!((columns.count(), columns.slots.len(), columns.slots[0].clone()), (4, 1, 0..4));
+        let room = |columns: &Columns| {
+            (columns.slots.capacity(), columns.scalings.capacity(), columns.limbs.capacity())
+        };
+        let before = room(&columns);
+        let different: Vec<f16> = (0..4 * 100).map(|index| f16::from_f32(index as f32)).collect();
+        columns.load(&different, 4);
+        assert_eq!((columns.slots.len(), room(&columns)), (4, before), "{isa:?}");
     }
 }
 
