@@ -2,6 +2,7 @@
 # make test   every test
 # make check  formatting and lints
 # make check-apple  type-checks what only Apple systems compile, on Debian
+# make check-arm    the kernels' tests on emulated ARM machines, on Debian
 # make doc    the API documentation
 # make bench  the kernels' benchmarks
 # make oracle asks llama.cpp about the demo model again (builds it first: about ten minutes)
@@ -21,7 +22,7 @@ TEST_FEATURES := --features fault-injection
 APPLE_TOOLS ?= /usr/bin
 APPLE_SOURCES := /usr/lib/rustlib/src/rust/library
 
-.PHONY: setup setup-dev build demo test check check-apple fmt doc bench oracle clean
+.PHONY: setup setup-dev build demo test check check-apple check-arm fmt doc bench oracle clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -66,6 +67,25 @@ check-apple: setup
 	  CC_aarch64_apple_darwin=true AR_aarch64_apple_darwin=true MACOSX_DEPLOYMENT_TARGET=15.0 \
 	  $(APPLE_TOOLS)/cargo check --package anepipe --package anepipe-runtime --locked --target-dir target/apple \
 	  -Zbuild-std=std,panic_abort -Zwarnings --target aarch64-apple-darwin
+
+# The same compiler builds its library and the kernels' tests for Linux on ARM; QEMU runs them as a machine that has every instruction
+# the kernels know, as one without matrix products, and as one with NEON alone. Only what is tested is optimized.
+ARM_TEST = RUSTC=$(APPLE_TOOLS)/rustc RUSTC_BOOTSTRAP=1 CARGO_BUILD_WARNINGS=deny CARGO_PROFILE_DEV_DEBUG=false \
+  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $(1)" ANEPIPE_KNOWN_SETS="$(2)" \
+  $(APPLE_TOOLS)/cargo test --package anepipe-kernel-tests --lib --locked --target-dir target/arm \
+  -Zbuild-std=std,panic_unwind,test -Zwarnings --target aarch64-unknown-linux-gnu \
+  --config 'profile.dev.package."*".opt-level=0' -- --quiet
+
+check-arm:
+	@test -x $(APPLE_TOOLS)/rustc -a -x $(APPLE_TOOLS)/cargo -a -d $(APPLE_SOURCES) \
+	  && command -v qemu-aarch64 >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null \
+	  || { echo "checking for ARM takes Debian's compiler, its sources, a linker and QEMU: apt-get install" \
+	    "rustc-web cargo-web rust-web-src gcc-aarch64-linux-gnu qemu-user"; exit 1; }
+	@$(APPLE_TOOLS)/rustc --version
+	$(call ARM_TEST,max,baseline neon neon-i8mm)
+	$(call ARM_TEST,neoverse-n1,baseline neon)
+	$(call ARM_TEST,cortex-a72,baseline)
 
 fmt: setup-dev
 	cargo fmt --all
