@@ -66,11 +66,9 @@ fn together<const T: usize, const R: usize>(
     let rows = Rows::<R>::new(rows, group.length);
     let (dense, _) = group.dense.as_chunks::<T>();
     let mut lanes = [[[vdupq_n_s32(0); DENSE]; T]; R];
-    for block in part.start..part.end.min(rows.whole) {
+    // One call for whole blocks and tails: only then the compiler keeps the lanes in registers.
+    for block in part.clone() {
         add(&mut lanes, rows.block(block), &dense[block]);
-    }
-    if part.end > rows.whole {
-        add(&mut lanes, rows.tail(), &dense[rows.whole]);
     }
     for (sums, lanes) in sums.iter_mut().zip(lanes) {
         for (sum, [d1, d2, d3]) in sums.iter_mut().zip(lanes) {
@@ -92,7 +90,7 @@ fn lowest<const R: usize>(group: Group<'_>, part: Range<usize>, rows: &Rows<'_, 
         let mut lanes = [vdupq_n_s32(0); R];
         for &block in used {
             let block = block as usize;
-            let weights = if block < rows.whole { rows.block(block) } else { rows.tail() };
+            let weights = rows.block(block);
             for quarter in 0..BLOCK / WIDTH {
                 let digits = load(&lowest.blocks[block].0, quarter);
                 for (lanes, weights) in lanes.iter_mut().zip(weights) {
@@ -128,14 +126,14 @@ impl<'a, const R: usize> Rows<'a, R> {
         Self { blocks, tails, whole }
     }
 
+    /// One block of every row, or the tails behind the last.
     #[inline(always)]
     fn block(&self, block: usize) -> [&[i8; BLOCK]; R] {
-        self.blocks.map(|blocks| &blocks[block])
-    }
-
-    #[inline(always)]
-    fn tail(&self) -> [&[i8; BLOCK]; R] {
-        self.tails.each_ref().map(|tail| &tail.0)
+        if block < self.whole {
+            self.blocks.map(|blocks| &blocks[block])
+        } else {
+            self.tails.each_ref().map(|tail| &tail.0)
+        }
     }
 }
 
@@ -151,12 +149,15 @@ fn add<const T: usize, const R: usize>(
     digits: &[[Block; DENSE]; T],
 ) {
     for quarter in 0..BLOCK / WIDTH {
-        let weights = weights.map(|weights| load(weights, quarter));
+        let mut w = [vdupq_n_s8(0); R];
+        for r in 0..R {
+            w[r] = load(weights[r], quarter);
+        }
         for t in 0..T {
             for d in 0..DENSE {
                 let digits = load(&digits[t][d].0, quarter);
                 for r in 0..R {
-                    lanes[r][t][d] = sdot(lanes[r][t][d], weights[r], digits);
+                    lanes[r][t][d] = sdot(lanes[r][t][d], w[r], digits);
                 }
             }
         }

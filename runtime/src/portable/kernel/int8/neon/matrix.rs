@@ -76,11 +76,8 @@ fn products<const P: usize, const U: usize>(
     pairs: &[[Pair; P]],
 ) -> [[[i32; 4]; P]; ROWS / 2] {
     let mut lanes = [[[vdupq_n_s32(0); P]; ROWS / 2]; U];
-    for block in part.start..part.end.min(rows.whole) {
+    for block in part {
         add(&mut lanes, rows.block(block), &pairs[block]);
-    }
-    if part.end > rows.whole {
-        add(&mut lanes, rows.tail(), &pairs[rows.whole]);
     }
     let mut totals = [[[0; 4]; P]; ROWS / 2];
     for i in 0..ROWS / 2 {
@@ -105,13 +102,13 @@ fn add<const P: usize, const U: usize>(
     pairs: &[Pair; P],
 ) {
     for quarter in 0..BLOCK / WIDTH {
-        let weights = weights.map(|weights| vreinterpretq_s64_s8(load(weights, quarter)));
-        let (weights, _) = weights.as_chunks::<2>();
         for half in 0..2 {
             let turn = quarter * 2 + half;
             let mut two = [vdupq_n_s8(0); ROWS / 2];
-            for (two, [a, b]) in two.iter_mut().zip(weights) {
-                *two = vreinterpretq_s8_s64(if half == 0 { vzip1q_s64(*a, *b) } else { vzip2q_s64(*a, *b) });
+            for i in 0..ROWS / 2 {
+                let a = vreinterpretq_s64_s8(load(weights[2 * i], quarter));
+                let b = vreinterpretq_s64_s8(load(weights[2 * i + 1], quarter));
+                two[i] = vreinterpretq_s8_s64(if half == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) });
             }
             for p in 0..P {
                 // A pair has eight registers in its two blocks.
