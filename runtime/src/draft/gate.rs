@@ -4,6 +4,10 @@
 //! the running mean of tokens a drafted pass brought when the draft rested on a match of L tokens. A draft is worth its
 //! pass when m(L) > c; otherwise the plain pass is at least as fast, and is what runs.
 //!
+//! Before the first draft c is not known, and a text may be over before the loss of one bad guess at it is made up for. So c is
+//! taken to be [`UNKNOWN`] until then, less and less the longer the text grows: the first draft waits for a long match, or for a
+//! text in which it hardly counts.
+//!
 //! Expectations can be wrong, so drafts run on credit, counted in plain passes. A drafted pass that brought t tokens adds
 //! t − c to it, a plain pass adds [`EARNED`], and it never exceeds [`CREDIT`]. Without credit no draft runs. So whatever
 //! the drafter, the text and c, a generation takes no longer than plain decoding by more than [`CREDIT`] + c passes and
@@ -22,6 +26,14 @@ const PRIOR_WEIGHT: f64 = 8.0;
 
 /// Weight of the newest pass in a running mean: about the last thirty passes decide.
 const NEWEST: f64 = 1.0 / 32.0;
+
+/// What c is taken for before it was measured: above what a match of three tokens brings, below what one of four does. By replay
+/// of two small models' texts of 24, 64 and 128 tokens, no class of prompts is then slower by more than 2.1 % for any c up to 2.2
+/// (7.4 % if the first draft is always run), and long texts keep all but 3 % of their speed.
+const UNKNOWN: f64 = 2.4;
+
+/// How much less after each plain pass: after 63 of them anything is tried.
+const UNKNOWN_FALLS: f64 = 1.0 / 64.0;
 
 /// Plain passes that drafts may lose before they have to wait: enough to learn c and a few means.
 const CREDIT: f64 = 4.0;
@@ -62,7 +74,7 @@ pub struct DraftGate {
 }
 
 impl DraftGate {
-    /// A gate that has seen nothing: it runs one plain pass, then drafts, and learns from it.
+    /// A gate that has seen nothing: it runs a plain pass, then waits for a draft that is worth the risk, and learns from it.
     pub fn new() -> Self {
         Self {
             tokens: PRIOR.map(|value| Mean { value, weight: PRIOR_WEIGHT }),
@@ -82,7 +94,8 @@ impl DraftGate {
         if self.unmeasured >= due {
             return Decision::Plain;
         }
-        let worth = self.cost().is_none_or(|cost| self.tokens[length].value > cost);
+        let unknown = || UNKNOWN - UNKNOWN_FALLS * self.single.count as f64;
+        let worth = self.tokens[length].value > self.cost().unwrap_or_else(unknown);
         if self.credit > 0.0 && (worth || self.refused[length] >= RETRY_AFTER) {
             self.refused[length] = 0;
             Decision::Draft

@@ -48,7 +48,8 @@ fn brought(noise: &mut u64, acceptance: f64) -> usize {
 #[test]
 fn a_draft_is_verified_when_it_pays() {
     for (cost, tokens, match_length, expected) in [
-        (1.02, 2, 1, 0.96..=1.0),
+        (1.02, 2, 4, 0.96..=1.0),
+        (1.02, 2, 1, 0.92..=0.94), // as soon as c was worth finding out
         (2.0, 4, 8, 0.96..=1.0),
         (1.6, 1, 1, 0.0..=0.03),  // it never pays
         (4.43, 3, 8, 0.0..=0.02), // it costs more than it brings
@@ -65,9 +66,33 @@ fn a_plain_pass_comes_first_and_then_a_draft_so_that_both_costs_are_known() {
     let mut gate = DraftGate::new();
     assert_eq!((gate.cost(), gate.decide(8)), (None, Decision::Plain));
     gate.plain(MS * 10);
-    assert_eq!((gate.cost(), gate.decide(1)), (None, Decision::Draft));
-    gate.drafted(1, 1, MS * 50);
-    assert_eq!((gate.cost(), gate.decide(1)), (Some(5.0), Decision::Plain));
+    assert_eq!((gate.cost(), gate.decide(8)), (None, Decision::Draft));
+    gate.drafted(8, 1, MS * 50);
+    assert_eq!((gate.cost(), gate.decide(8)), (Some(5.0), Decision::Plain));
+}
+
+/// Each row: what the first draft rests on, and plain passes until it is verified.
+#[test]
+fn the_first_draft_waits_for_a_long_match_or_a_long_text() {
+    for (match_length, expected) in [(8, 1), (4, 1), (3, 9), (2, 27), (1, 63)] {
+        let mut gate = DraftGate::new();
+        let mut plain = 0;
+        while gate.decide(match_length) == Decision::Plain {
+            gate.plain(MS * 10);
+            plain += 1;
+        }
+        assert_eq!(plain, expected, "a match of {match_length}");
+    }
+}
+
+/// A text that is over before anything could be made up for, and whose drafts are wrong: plain decoding is all it gets.
+#[test]
+fn a_short_text_pays_for_no_doubtful_draft() {
+    for cost in [1.1, 1.6, 2.2, 4.0] {
+        let mut simulation = Simulation::new(cost);
+        (0..24).for_each(|pass| simulation.pass(1 + pass % 2, 1));
+        assert_eq!((simulation.drafted, simulation.time, simulation.tokens), (0, 24.0, 24), "c {cost}");
+    }
 }
 
 /// Whatever the cost, the acceptance and the match lengths: plain decoding is at most a few passes and one in a hundred faster.
@@ -130,8 +155,8 @@ fn a_first_pass_that_was_slow_is_found_out() {
     gate.plain(MS * 100);
     let mut drafted = 0;
     for _ in 0..200 {
-        if gate.decide(1) == Decision::Draft {
-            gate.drafted(1, 1, MS * 20);
+        if gate.decide(4) == Decision::Draft {
+            gate.drafted(4, 1, MS * 20);
             drafted += 1;
         } else {
             gate.plain(MS * 10);
