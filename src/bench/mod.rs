@@ -139,7 +139,7 @@ pub(crate) fn measure(
         costs: passes.costs(),
         passes: passes.figures(bytes, &times.weights),
         prefill: prefilled,
-        decode: decoding.map(|decoding| decoding.figures()),
+        decode: decoding.map(Decoding::figures),
     })
 }
 

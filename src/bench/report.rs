@@ -49,6 +49,7 @@ pub(crate) struct BundleFacts {
 
 /// Once, before anything else.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names)] // they are keys, and seconds are all they have in common
 pub(crate) struct Load {
     /// Hashing every file of the bundle.
     pub(crate) check_seconds: f64,

@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, arguments: &cli::Bench, output: Output) -> an
     let counter = Counter::new("measured", 0);
     let report =
         bench::measure(&bundle, opening, &*device, Machine::here(isa, threads), &options, |done, total| {
-            counter.of(done as u64, total as u64)
+            counter.of(done as u64, total as u64);
         })?;
     drop(counter);
     tell_loads(&*device);
