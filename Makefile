@@ -5,6 +5,8 @@
 # make check-arm    the kernels' tests on emulated ARM machines, on Debian
 # make doc    the API documentation
 # make bench  the kernels' benchmarks
+# make bench-peers  everything in docs/performance.md again, against llama.cpp, coremltools, gguf-py and cp (takes an hour or so, and
+#             30 GB of disk under target/bench; builds llama.cpp first, as make oracle does)
 # make oracle asks llama.cpp about the demo model again (builds it first: about ten minutes)
 
 # Any of Python 3.10 to 3.13 with its shared library (Debian: python3-dev, python3-venv).
@@ -22,7 +24,7 @@ TEST_FEATURES := --features fault-injection
 APPLE_TOOLS ?= /usr/bin
 APPLE_SOURCES := /usr/lib/rustlib/src/rust/library
 
-.PHONY: setup setup-dev build demo test check check-apple check-arm fmt doc bench oracle clean
+.PHONY: setup setup-dev build demo test check check-apple check-arm fmt doc bench bench-bundle bench-peers oracle clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -55,8 +57,8 @@ check: setup-dev
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked $(TEST_FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked
-	$(RUFF) format --check python models/*.py
-	$(RUFF) check python models/*.py
+	$(RUFF) format --check python benches models/*.py
+	$(RUFF) check python benches models/*.py
 
 # Nothing is linked, so the C compiler and the archiver that a dependency asks for need not know the target.
 check-apple: setup
@@ -89,14 +91,63 @@ check-arm:
 
 fmt: setup-dev
 	cargo fmt --all
-	$(RUFF) format python models/*.py
-	$(RUFF) check --fix python models/*.py
+	$(RUFF) format python benches models/*.py
+	$(RUFF) check --fix python benches models/*.py
 
 doc: setup
 	cargo doc --workspace --no-deps --open
 
 bench: setup
 	cargo bench --workspace --locked
+
+BENCH := target/bench
+FULL := $(BENCH)/full_size
+DEMO := $(BENCH)/demo
+STORIES := $(BENCH)/stories
+# Real models that are not part of the repository; what needs them is left out where they are not.
+ANEPIPE_SHARED ?= ../shared
+STORIES_MODEL := $(wildcard $(ANEPIPE_SHARED)/models/stories260K-llama-q8_0.gguf)
+PEERS := benches/peers
+PROMPTS := models/prompts.jsonl
+
+# A store of its own, for one build; a bundle's files are its own once the store is gone.
+$(FULL).gguf: | build
+	mkdir -p $(BENCH)
+	cargo run --release --locked -p anepipe-testkit -- synth --preset phi-4-mini --out $@
+
+$(FULL)/manifest.json: $(FULL).gguf benches/full_size.toml | build
+	$(ANEPIPE) --config benches/full_size.toml --cache-dir $(BENCH)/store build
+	rm -rf $(BENCH)/store
+
+$(DEMO)/manifest.json: models/anepipe-demo-q8_0.gguf | build
+	$(ANEPIPE) --cache-dir $(BENCH)/store build --widths 1,8,32 --out $(DEMO)
+	rm -rf $(BENCH)/store
+
+$(STORIES)/manifest.json: $(STORIES_MODEL) | build
+	$(ANEPIPE) --config benches/stories.toml --cache-dir $(BENCH)/store build --model $(STORIES_MODEL) --out $(STORIES)
+	rm -rf $(BENCH)/store
+
+bench-bundle: $(FULL)/manifest.json
+
+# One after the other, and nothing else on the machine meanwhile. Each script can be run by itself; report.py takes what is there.
+bench-peers: setup-dev $(ORACLE)/.done $(FULL)/manifest.json $(DEMO)/manifest.json $(if $(STORIES_MODEL),$(STORIES)/manifest.json)
+	$(ANEPIPE) bench --bundle $(FULL) --rounds 5 --tokens 16 --per-class 1 --format json > $(BENCH)/full.part
+	mv $(BENCH)/full.part $(BENCH)/bench_full.json
+	$(ANEPIPE) bench --bundle $(DEMO) --rounds 7 --tokens 128 --prompts $(PROMPTS) --format json > $(BENCH)/demo.part
+	mv $(BENCH)/demo.part $(BENCH)/bench_demo.json
+	$(ORACLE)/bin/python $(PEERS)/llama.py passes --model $(FULL).gguf --bundle $(FULL) --json $(BENCH)/llama_passes.json
+	$(ORACLE)/bin/python $(PEERS)/llama.py generate --model models/anepipe-demo-q8_0.gguf --bundle $(DEMO) --room 512 \
+	  --json $(BENCH)/llama_generate_demo.json
+ifneq ($(STORIES_MODEL),)
+	$(ANEPIPE) bench --bundle $(STORIES) --rounds 7 --tokens 96 --prompts $(PROMPTS) --per-class 20 --format json > $(BENCH)/stories.part
+	mv $(BENCH)/stories.part $(BENCH)/bench_stories.json
+	$(ORACLE)/bin/python $(PEERS)/llama.py generate --model $(STORIES_MODEL) --bundle $(STORIES) --room 256 --tokens 64 \
+	  --json $(BENCH)/llama_generate_stories.json
+endif
+	$(VENV)/bin/python $(PEERS)/coremltools_recipe.py --model $(FULL).gguf --scratch $(BENCH) --json $(BENCH)/coremltools_recipe.json
+	$(ORACLE)/bin/python $(PEERS)/gguf_py.py --json $(BENCH)/gguf_py.json
+	$(VENV)/bin/python $(PEERS)/cp.py --model $(FULL).gguf --scratch $(BENCH) --json $(BENCH)/cp.json
+	$(VENV)/bin/python benches/report.py --results $(BENCH) --page docs/performance.md
 
 $(ORACLE)/.done: requirements-oracle.txt
 	$(PYTHON) -m venv $(ORACLE)

@@ -17,7 +17,7 @@ impl Session {
         for ((part, &function), state) in self.model.layers.iter().zip(functions).zip(&mut self.layers) {
             let layout = part.layout(function)?;
             layout
-                .rewrite_cache(state.as_mut(), 0..position, |_| value())
+                .rewrite_cache(state.as_mut(), 0..position, |rows| rows.fill_with(&mut value))
                 .map_err(|source| SessionError::Shard { path: part.path.clone(), source })?;
         }
         self.position = position;

@@ -69,10 +69,13 @@ pub fn narrow(isa: Isa, values: &[f32], out: &mut [f16]) {
 pub fn to_integers(isa: Isa, x: &[f32], factor: f32, out: &mut [i32]) {
     assert_eq!(x.len(), out.len(), "lengths of fp32 elements and integers");
     match isa.level() {
+        #[cfg(not(target_arch = "aarch64"))]
         Level::Baseline => round_each(x, factor, out),
+        #[cfg(target_arch = "aarch64")]
+        Level::Baseline | Level::Neon | Level::NeonI8mm => round_each(x, factor, out),
         // SAFETY: an `Isa` of these levels exists only where AVX2 was detected.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 => unsafe { to_integers_avx2(x, factor, out) },
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 => unsafe { to_integers_avx2(x, factor, out) },
     }
 }
 

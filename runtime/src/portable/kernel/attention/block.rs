@@ -50,15 +50,15 @@ pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
     }
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 if padded == head.width => avx2::scores(head, blocks, queries, scores),
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => avx2::scores(head, blocks, queries, scores),
         _ => products(isa, head, blocks, Columns::new(queries, padded), scores),
     }
     for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
         let mask = &head.mask[query % head.slots() * head.context()..][..head.context()];
         best.push(match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => avx2::finish(scores, blocks, head.scale, mask),
-            Level::Baseline => finish(isa, scores, blocks, head.scale, mask),
+            Level::Avx2 | Level::AvxVnni | Level::Avx512 => avx2::finish(scores, blocks, head.scale, mask),
+            _ => finish(isa, scores, blocks, head.scale, mask),
         });
     }
 }
@@ -127,8 +127,8 @@ pub(super) fn softmax(isa: Isa, scratch: &mut Scratch) {
         weights(isa, largest, scores);
         match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => avx2::round(scores),
-            Level::Baseline => scores.chunks_exact_mut(BLOCK).for_each(|values| to_half(isa, values)),
+            Level::Avx2 | Level::AvxVnni | Level::Avx512 => avx2::round(scores),
+            _ => scores.chunks_exact_mut(BLOCK).for_each(|values| to_half(isa, values)),
         }
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     sums.resize(count * LANES * padded, 0.0);
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 if padded == head.width => avx2::combine(head, blocks, scores, sums),
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => avx2::combine(head, blocks, scores, sums),
         _ => {
             sums.fill(0.0);
             add_blocks(isa, head, blocks, scores, rows, sums);
