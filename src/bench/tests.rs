@@ -4,7 +4,7 @@ use super::figure::{Figure, Series};
 
 fn series(values: &[f64]) -> Series {
     let mut series = Series::default();
-    values.iter().for_each(|&value| series.push(value));
+    series.extend(values.iter().copied());
     series
 }
 
