@@ -110,27 +110,31 @@ STORIES_MODEL := $(wildcard $(ANEPIPE_SHARED)/models/stories260K-llama-q8_0.gguf
 PEERS := benches/peers
 PROMPTS := models/prompts.jsonl
 
-# A store of its own, for one build; a bundle's files are its own once the store is gone.
+# A store of its own, for one build; a bundle's files are its own once the store is gone. They are dated 1980, so another file says when
+# it was built.
 $(FULL).gguf: | build
 	mkdir -p $(BENCH)
 	cargo run --release --locked -p anepipe-testkit -- synth --preset phi-4-mini --out $@
 
-$(FULL)/manifest.json: $(FULL).gguf benches/full_size.toml | build
+$(FULL).done: $(FULL).gguf benches/full_size.toml | build
 	$(ANEPIPE) --config benches/full_size.toml --cache-dir $(BENCH)/store build
 	rm -rf $(BENCH)/store
+	@touch $@
 
-$(DEMO)/manifest.json: models/anepipe-demo-q8_0.gguf | build
+$(DEMO).done: models/anepipe-demo-q8_0.gguf | build
 	$(ANEPIPE) --cache-dir $(BENCH)/store build --widths 1,8,32 --out $(DEMO)
 	rm -rf $(BENCH)/store
+	@touch $@
 
-$(STORIES)/manifest.json: $(STORIES_MODEL) | build
+$(STORIES).done: $(STORIES_MODEL) benches/stories.toml | build
 	$(ANEPIPE) --config benches/stories.toml --cache-dir $(BENCH)/store build --model $(STORIES_MODEL) --out $(STORIES)
 	rm -rf $(BENCH)/store
+	@touch $@
 
-bench-bundle: $(FULL)/manifest.json
+bench-bundle: $(FULL).done
 
 # One after the other, and nothing else on the machine meanwhile. Each script can be run by itself; report.py takes what is there.
-bench-peers: setup-dev $(ORACLE)/.done $(FULL)/manifest.json $(DEMO)/manifest.json $(if $(STORIES_MODEL),$(STORIES)/manifest.json)
+bench-peers: setup-dev $(ORACLE)/.done $(FULL).done $(DEMO).done $(if $(STORIES_MODEL),$(STORIES).done)
 	$(ANEPIPE) bench --bundle $(FULL) --rounds 5 --tokens 16 --per-class 1 --format json > $(BENCH)/full.part
 	mv $(BENCH)/full.part $(BENCH)/bench_full.json
 	$(ANEPIPE) bench --bundle $(DEMO) --rounds 7 --tokens 128 --prompts $(PROMPTS) --format json > $(BENCH)/demo.part
