@@ -43,9 +43,8 @@ pub(crate) fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
 fn store_folder(global: &Global) -> anyhow::Result<PathBuf> {
     let default = || anepipe_artifacts::default_dir(|name| std::env::var_os(name));
     let folder = global.cache_dir.clone().or_else(default);
-    folder.ok_or_else(|| {
-        Failed::usage("there is no home folder to keep the store in; give --cache-dir").into()
-    })
+    folder
+        .ok_or_else(|| Failed::usage("there is no home folder to keep the store in; give --cache-dir").into())
 }
 
 /// Opens the store that the options name.

@@ -78,7 +78,8 @@ pub fn open(kind: DeviceKind, cpu: Cpu) -> Result<Box<dyn Device>, RuntimeError>
         DeviceKind::CoreMl if cpu == Cpu::default() => core_ml(),
         DeviceKind::CoreMl => Err(RuntimeError::Device {
             device: kind.to_string(),
-            reason: "Core ML decides by itself which threads and instructions it uses; leave them out".to_owned(),
+            reason: "Core ML decides by itself which threads and instructions it uses; leave them out"
+                .to_owned(),
         }),
     }
 }

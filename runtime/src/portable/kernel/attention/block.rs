@@ -50,7 +50,9 @@ pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
     }
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => avx2::scores(head, blocks, queries, scores),
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => {
+            avx2::scores(head, blocks, queries, scores);
+        }
         _ => products(isa, head, blocks, Columns::new(queries, padded), scores),
     }
     for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
@@ -141,7 +143,9 @@ pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mu
     sums.resize(count * LANES * padded, 0.0);
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => avx2::combine(head, blocks, scores, sums),
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => {
+            avx2::combine(head, blocks, scores, sums);
+        }
         _ => {
             sums.fill(0.0);
             add_blocks(isa, head, blocks, scores, rows, sums);
