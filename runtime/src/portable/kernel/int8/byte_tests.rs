@@ -71,8 +71,11 @@ fn kernels() -> Vec<Kernel> {
     kernels
 }
 
+/// A name, and elements by their place in a column; or weights by theirs in a matrix.
+type Pattern<T> = (&'static str, fn(usize) -> T);
+
 /// What columns may hold, by element.
-const COLUMNS: [(&str, fn(usize) -> u16); 9] = [
+const COLUMNS: [Pattern<u16>; 9] = [
     ("every exponent", |k| ((k * 1021) % 0x7c00) as u16 | sign(k)),
     ("subnormals", |k| (k * 37 % 0x400) as u16 | sign(k)),
     ("the largest", |k| 0x7bff | sign(k / 3)),
@@ -88,22 +91,22 @@ const COLUMNS: [(&str, fn(usize) -> u16); 9] = [
 ];
 
 /// What weights may be, by their place in the matrix.
-const WEIGHTS: [(&str, fn(usize) -> i8); 4] = [
+const WEIGHTS: [Pattern<i8>; 4] = [
     ("any", |i| (i.wrapping_mul(0x9e37_79b9) >> 16) as i8),
     ("-128", |_| -128),
     ("-128 and 127", |i| if i % 2 == 0 { -128 } else { 127 }),
-    ("one in three", |i| if i % 3 == 0 { 1 } else { 0 }),
+    ("one in three", |i| i8::from(i % 3 == 0)),
 ];
 
 fn sign(k: usize) -> u16 {
-    if k % 2 == 0 { 0 } else { 0x8000 }
+    if k.is_multiple_of(2) { 0 } else { 0x8000 }
 }
 
 impl Case {
     fn new(
         (length, rows, count): (usize, usize, usize),
-        columns: impl Fn(usize) -> (&'static str, fn(usize) -> u16),
-        (weights_name, weight): (&str, fn(usize) -> i8),
+        columns: impl Fn(usize) -> Pattern<u16>,
+        (weights_name, weight): Pattern<i8>,
     ) -> Self {
         let weights: Vec<i8> = (0..rows * length).map(weight).collect();
         let mut digits = Digits::default();
@@ -116,7 +119,7 @@ impl Case {
         let mut name = format!("{rows} rows of {length}, weights {weights_name}, {count} columns:");
         for column in 0..count {
             let (column_name, element) = columns(column);
-            name += &format!(" {column_name},");
+            name.extend([" ", column_name, ","]);
             let x: Vec<f16> = (0..length).map(|k| f16::from_bits(element(k))).collect();
             let integers: Vec<i32> = match Scaling::of(x.iter().copied()) {
                 Scaling::Exponent(exponent) => {
@@ -226,7 +229,9 @@ fn faults_show() {
         });
         shows(&format!("{name}: a column is taken for its neighbour"), &|case, group, sums| {
             multiply(case, group, &case.weights, sums);
-            sums.iter_mut().for_each(|sums| sums[1] = sums[0]);
+            for sums in sums.iter_mut() {
+                sums[1] = sums[0];
+            }
         });
     }
 }
@@ -245,7 +250,7 @@ fn low_digits_that_are_left_out_show() {
     let cases = cases();
     assert!(cases.iter().any(|case| !case.holds(without)));
     let with = |case: &Case, group: usize, sums: &mut [Sums]| {
-        by_digits(case.digits.group(group), &case.weights, sums)
+        by_digits(case.digits.group(group), &case.weights, sums);
     };
     assert!(cases.iter().all(|case| case.holds(with)));
 }
