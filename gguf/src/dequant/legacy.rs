@@ -62,12 +62,22 @@ pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
 
 /// 32 five-bit numbers: bit `i` of `high` is the top bit of number `i`.
 #[inline(always)]
-fn five_bits(high: [u8; 4], nibbles: &[u8; 16]) -> [u8; 32] {
-    let high = u32::from_le_bytes(high);
+fn five_bits([a, b, c, d]: [u8; 4], nibbles: &[u8; 16]) -> [u8; 32] {
+    let (low, high) = (each_eight_times(a, b), each_eight_times(c, d));
     let mut quants = [0; 32];
     for i in 0..16 {
-        quants[i] = nibbles[i] & 15 | ((high >> i & 1) << 4) as u8;
-        quants[i + 16] = nibbles[i] >> 4 | ((high >> (i + 16) & 1) << 4) as u8;
+        // In bytes throughout: wider shifts would make the vectors narrow.
+        let bit = 1 << (i % 8);
+        let top = |byte: u8| if byte & bit == 0 { 0 } else { 16 };
+        quants[i] = nibbles[i] & 15 | top(low[i]);
+        quants[i + 16] = nibbles[i] >> 4 | top(high[i]);
     }
     quants
+}
+
+#[inline(always)]
+fn each_eight_times(a: u8, b: u8) -> [u8; 16] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let [a, b] = [a, b].map(|byte| u128::from(u64::from(byte) * EACH));
+    (a | b << 64).to_le_bytes()
 }
