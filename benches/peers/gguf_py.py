@@ -2,12 +2,13 @@
 
     .venv-oracle/bin/python benches/peers/gguf_py.py
 
-Both sides turn 12.6 M weights of random blocks into f32 on one thread. Ours is `gguf/examples/throughput.rs`, one
-process a round; figures are gigabytes of output a second.
+Both sides turn 12.6 M weights of random blocks into f32 on one thread; ours 32 rows at a time, as a stage does. Ours is
+`gguf/benches/dequantize.rs`, one process a round; figures are gigabytes of output a second.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from importlib.metadata import version
 
@@ -16,14 +17,19 @@ import gguf
 import numpy as np
 
 COLUMNS, ROWS = 3072, 4096
-EXAMPLE = ["cargo", "run", "--release", "--locked", "--quiet", "-p", "anepipe-gguf", "--example", "throughput"]
+BENCH = ["cargo", "bench", "--locked", "--quiet", "-p", "anepipe-gguf", "--bench", "dequantize"]
+GROUP = "dequantize to f32"
 
 
 def ours() -> dict[str, float]:
-    """Return gigabytes a second by type."""
-    lines = common.run(EXAMPLE, cwd=common.ROOT).stdout.splitlines()[1:]
-    fields = (line.split() for line in lines if not line.startswith("finite?"))
-    return {name: float(wide) for name, wide, _ in fields}
+    """Return gigabytes a second by type, of the medians that criterion leaves in its folder."""
+    common.run([*BENCH, "--", "--noplot", GROUP], cwd=common.ROOT)
+    rates = {}
+    for path in sorted((common.ROOT / "target/criterion").glob(f"{GROUP}/*/new/benchmark.json")):
+        about = json.loads(path.read_text())
+        estimates = json.loads(path.with_name("estimates.json").read_text())
+        rates[about["function_id"]] = about["throughput"]["Bytes"] / estimates["median"]["point_estimate"]
+    return rates
 
 
 def blocks(kind: gguf.GGMLQuantizationType) -> np.ndarray:
