@@ -65,14 +65,19 @@ impl PortableShard {
     ) -> Result<Self, RuntimeError> {
         let refuse = |source| RuntimeError::Program { path: path.to_owned(), source };
         let model = ModelC::open(path).map_err(|error| refuse(ProgramError::Model(error.to_string())))?;
-        let (functions, bodies) = read(&Arc::new(model), executor).map_err(refuse)?;
+        let watched = onlookers.observer.is_some();
+        let (functions, bodies) = read(&Arc::new(model), executor, watched).map_err(refuse)?;
         let (threads, path) = (threads.clone(), path.to_owned());
         Ok(Self { program: Arc::new(Program { functions, bodies, isa, threads, path, onlookers }) })
     }
 }
 
 /// Every function of `model`, over the same mapped weights.
-fn read(model: &Arc<ModelC>, executor: Executor) -> Result<(Vec<Function>, Vec<Body>), ProgramError> {
+fn read(
+    model: &Arc<ModelC>,
+    executor: Executor,
+    watched: bool,
+) -> Result<(Vec<Function>, Vec<Body>), ProgramError> {
     let (mut functions, mut bodies) = (Vec::<Function>::new(), Vec::<Body>::new());
     for name in model.program().functions.keys() {
         let graph = graph::lower(model, Some(name))?;
@@ -81,7 +86,7 @@ fn read(model: &Arc<ModelC>, executor: Executor) -> Result<(Vec<Function>, Vec<B
             return Err(ProgramError::States { function: name.clone(), other: other.name.clone() });
         }
         let plan = match executor {
-            Executor::Plan => Plan::new(&graph),
+            Executor::Plan => Plan::new(&graph, watched),
             Executor::Interpreter => None,
         };
         functions.push(Function { name: name.clone(), signature });

@@ -1,4 +1,5 @@
-//! Elementwise operators over fp16 slices: widened, applied and rounded a block at a time.
+//! Elementwise operators over fp16 slices: a block at a time is widened, and goes through all operators of an
+//! [`Expression`] before the next one does. Each operator's result is rounded to fp16, as if it were stored.
 
 use half::f16;
 
@@ -54,13 +55,20 @@ impl Reading {
         Self::Strided { extents: to.to_vec(), strides }
     }
 
-    /// Widens what the results from `start` on read; `start` is a multiple of [`BLOCK`], and `block` holds what the
-    /// block before read.
+    /// Widens what the results from `start` on read; `start` is a multiple of [`BLOCK`].
     fn read(&self, isa: Isa, x: &[f16], start: usize, block: &mut [f32]) {
         match self {
             Self::Same => widen(isa, &x[start..start + block.len()], block),
-            // The cycle looks the same in every block.
-            Self::Cycle if BLOCK.is_multiple_of(x.len()) && start > 0 => {}
+            // Blocks begin where the cycle does.
+            Self::Cycle if BLOCK.is_multiple_of(x.len()) => {
+                let mut known = x.len().min(block.len());
+                widen(isa, &x[..known], &mut block[..known]);
+                while known < block.len() {
+                    let more = known.min(block.len() - known);
+                    block.copy_within(..more, known);
+                    known += more;
+                }
+            }
             Self::Cycle => {
                 let mut at = start % x.len();
                 let mut rest = block;
@@ -104,46 +112,117 @@ fn place(mut index: usize, extents: &[usize], strides: &[usize]) -> usize {
     at
 }
 
-/// Whether an operator takes so long that a few thousand elements are worth sharing among threads.
-pub fn is_long(operator: Unary) -> bool {
-    matches!(
-        operator,
-        Unary::Exp | Unary::Tanh | Unary::Sigmoid | Unary::Silu | Unary::GeluTanh | Unary::GeluSigmoid
-    )
+/// Blocks that wait at the same time for an operator to take them.
+pub const DEPTH: usize = 4;
+
+/// What an [`Expression`] does next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Term {
+    /// Reads the next operand.
+    Operand,
+    /// Applies to the latest block.
+    Unary(Unary),
+    /// Applies to the latest two blocks.
+    Binary(Binary),
 }
 
-/// `out = operator(x, y)`.
-pub fn binary(isa: Isa, operator: Binary, x: (&[f16], &Reading), y: (&[f16], &Reading), out: &mut [f16]) {
-    let (mut a, mut b, mut result) = ([0f32; BLOCK], [0f32; BLOCK], [0f32; BLOCK]);
-    for (index, out) in out.chunks_mut(BLOCK).enumerate() {
-        let (start, length) = (index * BLOCK, out.len());
-        x.1.read(isa, x.0, start, &mut a[..length]);
-        y.1.read(isa, y.0, start, &mut b[..length]);
-        apply_binary(isa, operator, &a[..length], &b[..length], &mut result[..length]);
-        narrow(isa, &result[..length], out);
+/// Elementwise operators over operands that are read once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    terms: Vec<Term>,
+    /// How each operand is read, in the order of the terms.
+    readings: Vec<Reading>,
+    /// The most blocks that wait at once.
+    depth: usize,
+}
+
+impl Expression {
+    /// `terms` in postfix order, over as many operands as there are `readings`; `None` if that does not come to one result, or
+    /// takes more than [`DEPTH`] blocks on the way.
+    pub fn new(terms: Vec<Term>, readings: Vec<Reading>) -> Option<Self> {
+        let (mut depth, mut deepest, mut operands) = (0_usize, 0, 0);
+        for term in &terms {
+            depth = match term {
+                Term::Operand => depth + 1,
+                Term::Unary(_) => depth,
+                Term::Binary(_) if depth > 1 => depth - 1,
+                Term::Binary(_) => return None,
+            };
+            deepest = deepest.max(depth);
+            operands += usize::from(*term == Term::Operand);
+            if !(1..=DEPTH).contains(&depth) {
+                return None;
+            }
+        }
+        (depth == 1 && operands == readings.len()).then_some(Self { terms, readings, depth: deepest })
     }
-}
 
-/// `out = operator(x)`.
-pub fn unary(isa: Isa, operator: Unary, x: &[f16], out: &mut [f16]) {
-    let mut a = [0f32; BLOCK];
-    for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-        let values = &mut a[..x.len()];
-        widen(isa, x, values);
-        apply_unary(isa, operator, values);
-        narrow(isa, values, out);
+    /// Whether an operator takes so long that a few thousand elements are worth sharing among threads.
+    pub fn is_long(&self) -> bool {
+        use Unary::{Exp, GeluSigmoid, GeluTanh, Sigmoid, Silu, Tanh};
+        let long =
+            |term: &Term| matches!(term, Term::Unary(Exp | Tanh | Sigmoid | Silu | GeluTanh | GeluSigmoid));
+        self.terms.iter().any(long)
+    }
+
+    /// Computes the results from `start` on, a multiple of 256; `operand` gives each operand whole.
+    pub fn run<'a>(&self, isa: Isa, operand: impl Fn(usize) -> &'a [f16], start: usize, out: &mut [f16]) {
+        // Most take no more than two, and small results should not pay for clearing more.
+        match self.depth {
+            ..=2 => self.run_in::<2>(isa, operand, start, out),
+            _ => self.run_in::<DEPTH>(isa, operand, start, out),
+        }
+    }
+
+    fn run_in<'a, const D: usize>(
+        &self,
+        isa: Isa,
+        operand: impl Fn(usize) -> &'a [f16],
+        start: usize,
+        out: &mut [f16],
+    ) {
+        let mut blocks = [[0f32; BLOCK]; D];
+        for (index, out) in out.chunks_mut(BLOCK).enumerate() {
+            let (start, length) = (start + index * BLOCK, out.len());
+            let mut readings = self.readings.iter().enumerate();
+            let mut depth = 0;
+            for (place, term) in self.terms.iter().enumerate() {
+                match term {
+                    Term::Operand => {
+                        if let Some((index, reading)) = readings.next() {
+                            reading.read(isa, operand(index), start, &mut blocks[depth][..length]);
+                        }
+                        depth += 1;
+                        continue;
+                    }
+                    Term::Unary(operator) => {
+                        apply_unary(isa, *operator, &mut blocks[depth - 1][..length]);
+                    }
+                    Term::Binary(operator) => {
+                        depth -= 1;
+                        let (a, b) = blocks.split_at_mut(depth);
+                        apply_binary(isa, *operator, &mut a[depth - 1][..length], &b[0][..length]);
+                    }
+                }
+                if place + 1 < self.terms.len() {
+                    let values = &mut blocks[depth - 1][..length];
+                    narrow(isa, values, out);
+                    widen(isa, out, values);
+                }
+            }
+            narrow(isa, &blocks[0][..length], out);
+        }
     }
 }
 
 for_each_isa! {
-    fn apply_binary(operator: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+    fn apply_binary(operator: Binary, a: &mut [f32], b: &[f32]) {
         // One loop per operator: a loop over a `match` would not vectorize.
         macro_rules! each {
             ($($operator:ident)*) => {
                 match operator {
                     $(Binary::$operator => {
-                        let pairs = a.iter().zip(b);
-                        out.iter_mut().zip(pairs).for_each(|(out, (&a, &b))| *out = Binary::$operator.apply(a, b));
+                        a.iter_mut().zip(b).for_each(|(a, b)| *a = Binary::$operator.apply(*a, *b));
                     })*
                 }
             };
@@ -198,5 +277,63 @@ mod tests {
         for (from, to, expected) in table {
             assert_eq!(Reading::of(from, to), expected, "{from:?} {to:?}");
         }
+    }
+
+    #[test]
+    fn operators_in_between_round_as_if_they_stored() {
+        let halves = |values: &[f32]| values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>();
+        let count = 3 * BLOCK + 5;
+        let x: Vec<f16> = (0..count).map(|i| f16::from_f32((i % 701) as f32 * 0.37 - 120.0)).collect();
+        let (y, z) = (halves(&[0.1, -7.3, 1e-4]), halves(&[3.3]));
+        let readings = || vec![Reading::Same, Reading::Cycle, Reading::Same, Reading::Cycle];
+        // (x · y) + silu(x − z)
+        let terms = [
+            Term::Operand,
+            Term::Operand,
+            Term::Binary(Binary::Mul),
+            Term::Operand,
+            Term::Operand,
+            Term::Binary(Binary::Sub),
+            Term::Unary(Unary::Silu),
+            Term::Binary(Binary::Add),
+        ];
+        let expression = Expression::new(terms.to_vec(), readings()).unwrap();
+        let operands = [&x[..], &y, &x, &z];
+        let round = |value: f32| f16::from_f32(value).to_f32();
+        let expected: Vec<f16> = (0..count)
+            .map(|i| {
+                let (x, y, z) = (x[i].to_f32(), y[i % 3].to_f32(), z[0].to_f32());
+                let (left, right) = (round(x * y), round(Unary::Silu.apply(round(x - z))));
+                f16::from_f32(left + right)
+            })
+            .collect();
+        for isa in Isa::available() {
+            let mut out = vec![f16::ZERO; count];
+            // In two parts, as two threads would.
+            let (first, second) = out.split_at_mut(2 * BLOCK);
+            expression.run(isa, |index| operands[index], 0, first);
+            expression.run(isa, |index| operands[index], 2 * BLOCK, second);
+            assert_eq!(out, expected, "{isa:?}");
+        }
+        assert!(expression.is_long());
+    }
+
+    #[test]
+    fn only_whole_expressions_are_made() {
+        let (operand, add) = (Term::Operand, Term::Binary(Binary::Add));
+        let table: [(&[Term], usize, bool); 7] = [
+            (&[operand, operand, add], 2, true),
+            (&[operand, Term::Unary(Unary::Relu)], 1, true),
+            (&[operand, operand, operand, operand, add, add, add], 4, true),
+            (&[operand, operand, operand, operand, operand, add, add, add, add], 5, false),
+            (&[operand, add], 1, false),
+            (&[operand, operand], 2, false),
+            (&[operand, operand, add], 1, false),
+        ];
+        for (terms, operands, whole) in table {
+            let made = Expression::new(terms.to_vec(), vec![Reading::Same; operands]);
+            assert_eq!(made.is_some(), whole, "{terms:?}");
+        }
+        assert_eq!(Expression::new(vec![], vec![]), None);
     }
 }

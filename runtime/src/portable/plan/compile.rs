@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::arena::{self, Life};
-use super::fuse::{self, Attention, Item, Scatter, fuse};
+use super::fuse::{self, Attention, Elementwise, Item, Scatter, fuse};
 use super::step::{self, CacheHead, Head, Kernel, Step};
 use super::view::{Place, View};
 use super::{Needs, Plan};
 use crate::portable::graph::{Constant, Convolution, Graph, Matrix, Op, Storage, ValueId, shape};
 use crate::portable::kernel::copy::Copy;
-use crate::portable::kernel::elementwise::Reading;
+use crate::portable::kernel::elementwise::{Expression, Reading};
 use crate::portable::kernel::matmul::Matmul;
 use crate::portable::kernel::reduce::Extents;
 
@@ -37,8 +37,8 @@ struct Compiler<'a> {
 
 /// The plan of `graph`; `None` if it is one for the interpreter: some results are fp32, or its use of states is none
 /// that kernels know.
-pub(super) fn compile(graph: &Graph) -> Option<Plan> {
-    let items = fuse(graph);
+pub(super) fn compile(graph: &Graph, watched: bool) -> Option<Plan> {
+    let items = fuse(graph, watched);
     let last_uses = last_uses(graph, &items);
     let mut compiler = Compiler {
         graph,
@@ -74,7 +74,7 @@ fn last_uses(graph: &Graph, items: &[Item]) -> HashMap<ValueId, usize> {
                 Op::Reshape(_) | Op::Slice { .. } => item.output(graph).and_then(|id| uses.get(&id).copied()),
                 _ => None,
             },
-            Item::Scatter(_) | Item::Attention(_) => None,
+            Item::Elementwise(_) | Item::Scatter(_) | Item::Attention(_) => None,
         };
         for operand in item.operands(graph) {
             let last = uses.entry(operand).or_insert(index);
@@ -92,6 +92,10 @@ impl Compiler<'_> {
             Item::Node(node) => {
                 self.node = Some(node);
                 self.node(index, node)
+            }
+            Item::Elementwise(elementwise) => {
+                self.node = Some(elementwise.node);
+                self.elementwise(elementwise)
             }
             Item::Scatter(scatter) => self.scatter(&scatter),
             Item::Attention(attention) => {
@@ -115,19 +119,6 @@ impl Compiler<'_> {
         }
         match &node.op {
             Op::Convolution(convolution) => self.convolution(convolution, output),
-            Op::Binary(operator, x, y) => {
-                let to = self.graph.shape(output);
-                let read =
-                    |this: &mut Self, id| Some((this.view(id)?, Reading::of(this.graph.shape(id), to)));
-                let (x, y) = (read(self, *x)?, read(self, *y)?);
-                self.compute(output, Kernel::Binary { operator: *operator, x, y });
-                Some(())
-            }
-            Op::Unary(operator, x) => {
-                let x = self.view(*x)?;
-                self.compute(output, Kernel::Unary { operator: *operator, x });
-                Some(())
-            }
             Op::Softmax { x, axis } => {
                 let (extents, x) = (self.extents(*x, &[*axis])?, self.view(*x)?);
                 self.compute(output, Kernel::Softmax { x, extents });
@@ -207,7 +198,8 @@ impl Compiler<'_> {
                 }
                 Some(())
             }
-            Op::Cast(_) | Op::WriteState(..) => None,
+            // Elementwise operations are items of their own.
+            Op::Binary(..) | Op::Unary(..) | Op::Cast(_) | Op::WriteState(..) => None,
         }
     }
 
@@ -302,6 +294,19 @@ impl Compiler<'_> {
             }
             _ => self.compute(output, Kernel::Copies(vec![(view, copy)])),
         }
+        Some(())
+    }
+
+    fn elementwise(&mut self, elementwise: Elementwise) -> Option<()> {
+        let Elementwise { terms, operands, output, .. } = elementwise;
+        if self.graph.value(output).storage != Storage::Half {
+            return None;
+        }
+        let to = self.graph.shape(output);
+        let readings = operands.iter().map(|&id| Reading::of(self.graph.shape(id), to)).collect();
+        let expression = Expression::new(terms, readings)?;
+        let operands = operands.into_iter().map(|id| self.view(id)).collect::<Option<_>>()?;
+        self.compute(output, Kernel::Elementwise { expression, operands });
         Some(())
     }
 

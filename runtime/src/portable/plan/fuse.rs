@@ -1,4 +1,4 @@
-//! Finding what several operations amount to: cache updates in place, and attention.
+//! Finding what several operations amount to: cache updates in place, attention, and elementwise operations in one sweep.
 //!
 //! A pattern is taken only if nothing else sees its intermediate results, so that leaving them out changes nothing.
 
@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use half::f16;
 
 use crate::portable::arith::operator::Binary;
-use crate::portable::graph::{Graph, Op, StateId, ValueId};
+use crate::portable::graph::{Graph, Op, StateId, Storage, ValueId};
 use crate::portable::kernel::attention::MAX_WIDTH;
+use crate::portable::kernel::elementwise::{DEPTH, Term};
 
 /// One or several operations of a graph, carried out at the place of the last.
 #[derive(Debug, Clone)]
@@ -19,6 +20,19 @@ pub(super) enum Item {
     Scatter(Scatter),
     /// Attention of some heads; their results stand one after the other in `output`.
     Attention(Attention),
+    /// One or several elementwise operations, all of whose results have the shape of `output`.
+    Elementwise(Elementwise),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Elementwise {
+    /// In postfix order.
+    pub(super) terms: Vec<Term>,
+    /// In the order of the terms.
+    pub(super) operands: Vec<ValueId>,
+    pub(super) output: ValueId,
+    /// The node that computes `output`.
+    pub(super) node: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +85,7 @@ impl Item {
                 let heads = attention.heads.iter().flat_map(|head| [head.queries, head.keys, head.values]);
                 heads.chain([attention.mask]).collect()
             }
+            Self::Elementwise(elementwise) => elementwise.operands.clone(),
         }
     }
 
@@ -80,6 +95,7 @@ impl Item {
             Self::Node(node) => graph.nodes[*node].output,
             Self::Scatter(_) => None,
             Self::Attention(attention) => Some(attention.output),
+            Self::Elementwise(elementwise) => Some(elementwise.output),
         }
     }
 
@@ -92,6 +108,7 @@ impl Item {
             },
             Self::Scatter(scatter) => Some(scatter.sum),
             Self::Attention(attention) => Some(attention.output),
+            Self::Elementwise(elementwise) => Some(elementwise.output),
         }
     }
 
@@ -103,13 +120,16 @@ impl Item {
                 _ => None,
             },
             Self::Scatter(scatter) => Some(scatter.state),
-            Self::Attention(_) => None,
+            Self::Attention(_) | Self::Elementwise(_) => None,
         }
     }
 }
 
-/// The graph's operations, fused where a pattern fits.
-pub(super) fn fuse(graph: &Graph) -> Vec<Item> {
+/// Operations of one sweep: what a chain of scalings and a rotation come to, and no more than can be followed.
+const MOST: usize = 8;
+
+/// The graph's operations, fused where a pattern fits. Where they are `watched`, elementwise operations stand by themselves.
+pub(super) fn fuse(graph: &Graph, watched: bool) -> Vec<Item> {
     let index = Index::of(graph);
     let mut replaced: HashMap<usize, Option<Item>> = HashMap::new();
     for node in 0..graph.nodes.len() {
@@ -132,6 +152,17 @@ pub(super) fn fuse(graph: &Graph) -> Vec<Item> {
         if let Some((attention, parts)) = index.attention(node) {
             replaced.extend(parts.into_iter().map(|part| (part, None)));
             replaced.insert(node, Some(Item::Attention(attention)));
+        }
+    }
+    // From the last on, so that an operation is found by the one that uses it.
+    for node in (0..graph.nodes.len()).rev() {
+        if replaced.contains_key(&node) {
+            continue;
+        }
+        let most = if watched { 1 } else { MOST };
+        if let Some((elementwise, parts)) = index.elementwise(node, most, &replaced) {
+            replaced.extend(parts.into_iter().map(|part| (part, None)));
+            replaced.insert(node, Some(Item::Elementwise(elementwise)));
         }
     }
     (0..graph.nodes.len())
@@ -240,6 +271,63 @@ impl<'a> Index<'a> {
             let parts = [Some(softmax), Some(add), multiplied, Some(matmul)];
             fits.then(|| (attention, parts.into_iter().flatten().collect()))
         })
+    }
+
+    /// An elementwise operation with those that only it uses, at most `most` in all, and the nodes of those.
+    fn elementwise(
+        &self,
+        node: usize,
+        most: usize,
+        taken: &HashMap<usize, Option<Item>>,
+    ) -> Option<(Elementwise, Vec<usize>)> {
+        if !matches!(self.graph.nodes[node].op, Op::Binary(..) | Op::Unary(..)) {
+            return None;
+        }
+        let output = self.graph.nodes[node].output?;
+        let mut made = Elementwise { terms: Vec::new(), operands: Vec::new(), output, node };
+        let mut parts = vec![node];
+        self.terms(node, DEPTH, most, taken, (&mut made, &mut parts));
+        parts.retain(|&part| part != node);
+        Some((made, parts))
+    }
+
+    /// Adds what `node` does, in at most `depth` blocks.
+    fn terms(
+        &self,
+        node: usize,
+        depth: usize,
+        most: usize,
+        taken: &HashMap<usize, Option<Item>>,
+        (made, parts): (&mut Elementwise, &mut Vec<usize>),
+    ) {
+        let operator = match self.graph.nodes[node].op {
+            Op::Unary(operator, _) => Term::Unary(operator),
+            Op::Binary(operator, ..) => Term::Binary(operator),
+            _ => return,
+        };
+        for (waiting, operand) in self.graph.nodes[node].op.operands().into_iter().enumerate() {
+            let depth = depth - waiting;
+            let inner = self.private(operand).filter(|(inner, op)| {
+                let needs = match op {
+                    Op::Unary(..) => 1,
+                    Op::Binary(..) => 2,
+                    _ => usize::MAX,
+                };
+                parts.len() < most
+                    && needs <= depth
+                    && !taken.contains_key(inner)
+                    && self.graph.shape(operand) == self.graph.shape(made.output)
+                    && self.graph.value(operand).storage == Storage::Half
+            });
+            if let Some((inner, _)) = inner {
+                parts.push(inner);
+                self.terms(inner, depth, most, taken, (&mut *made, &mut *parts));
+            } else {
+                made.terms.push(Term::Operand);
+                made.operands.push(operand);
+            }
+        }
+        made.terms.push(operator);
     }
 
     /// Scores, and what they are multiplied with, if that is a positive finite constant.

@@ -24,7 +24,7 @@ use super::cache::Cache;
 use super::graph::{Constant, Graph};
 use super::kernel::attention::{self, Visibility};
 use super::kernel::scatter::{Changes, Scatter, scatter};
-use super::kernel::{Isa, elementwise, half_matrix, int8, reduce};
+use super::kernel::{Isa, half_matrix, int8, reduce};
 use super::observe::Watch;
 use super::profile::{KernelKind, Stopwatch};
 use super::threads::Threads;
@@ -41,6 +41,9 @@ const PIECES: usize = 8;
 
 /// Elements that a thread takes at once where an operator takes long: some two microseconds' worth.
 const LONG_PIECE: usize = 2048;
+
+/// As many where operators are short.
+const SHORT_PIECE: usize = 8 * LONG_PIECE;
 
 /// Multiplications below which attention is not worth sharing.
 const MIN_SHARED: usize = 1 << 14;
@@ -99,8 +102,7 @@ impl Needs {
             }
             Kernel::Int8Matrix { .. }
             | Kernel::HalfMatrix { .. }
-            | Kernel::Binary { .. }
-            | Kernel::Unary { .. }
+            | Kernel::Elementwise { .. }
             | Kernel::Copies(_) => {}
         }
     }
@@ -120,9 +122,10 @@ pub(super) struct Scratch {
 }
 
 impl Plan {
-    /// The plan of `graph`; `None` if it is one for the interpreter.
-    pub(super) fn new(graph: &Graph) -> Option<Self> {
-        compile::compile(graph)
+    /// The plan of `graph`; `None` if it is one for the interpreter. One that is watched keeps every result that somebody may want to
+    /// see.
+    pub(super) fn new(graph: &Graph, watched: bool) -> Option<Self> {
+        compile::compile(graph, watched)
     }
 
     /// Elements of all its buffers.
@@ -293,16 +296,11 @@ fn compute(kernel: &Kernel, sources: Sources<'_>, rest: Rest<'_>, out: &mut [f16
                 columns.multiply(weights, bias.map(|bias| &bias[range]), out);
             });
         }
-        Kernel::Binary { operator, x, y } => {
-            elementwise::binary(isa, *operator, (sources.get(x.0), &x.1), (sources.get(y.0), &y.1), out);
+        Kernel::Elementwise { expression, operands } => {
+            let operand = |index: usize| sources.get(operands[index]);
+            let piece = if expression.is_long() { LONG_PIECE } else { SHORT_PIECE };
+            rest.threads.chunks(out, piece, |index, out| expression.run(isa, operand, index * piece, out));
         }
-        Kernel::Unary { operator, x } if elementwise::is_long(*operator) => {
-            let x = sources.get(*x);
-            rest.threads.chunks(out, LONG_PIECE, |index, out| {
-                elementwise::unary(isa, *operator, &x[index * LONG_PIECE..][..out.len()], out);
-            });
-        }
-        Kernel::Unary { operator, x } => elementwise::unary(isa, *operator, sources.get(*x), out),
         Kernel::Softmax { x, extents } => {
             reduce::softmax(isa, *extents, sources.get(*x), out, &mut rest.wide[..extents.scratch()]);
         }

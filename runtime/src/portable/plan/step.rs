@@ -3,11 +3,10 @@
 use half::f16;
 
 use super::view::View;
-use crate::portable::arith::operator::{Binary, Unary};
 use crate::portable::graph::constant::Int8;
 use crate::portable::graph::{Constant, Reduction, ValueId};
 use crate::portable::kernel::copy::Copy;
-use crate::portable::kernel::elementwise::Reading;
+use crate::portable::kernel::elementwise::Expression;
 use crate::portable::kernel::matmul::Matmul;
 use crate::portable::kernel::reduce::Extents;
 use crate::portable::profile::KernelKind;
@@ -84,14 +83,11 @@ pub(super) enum Kernel {
         weights: Constant,
         bias: Option<Constant>,
     },
-    Binary {
-        operator: Binary,
-        x: (View, Reading),
-        y: (View, Reading),
-    },
-    Unary {
-        operator: Unary,
-        x: View,
+    /// Elementwise operations in one sweep.
+    Elementwise {
+        expression: Expression,
+        /// In the order of its terms.
+        operands: Vec<View>,
     },
     Softmax {
         x: View,
@@ -158,7 +154,7 @@ impl Kernel {
         match self {
             Self::Int8Matrix { .. } => KernelKind::Int8Matrix,
             Self::HalfMatrix { .. } => KernelKind::HalfMatrix,
-            Self::Binary { .. } | Self::Unary { .. } => KernelKind::Elementwise,
+            Self::Elementwise { .. } => KernelKind::Elementwise,
             Self::Softmax { .. } | Self::Reduce { .. } | Self::LayerNorm { .. } => KernelKind::Reduction,
             Self::Copies(_) => KernelKind::Movement,
             Self::Matmul { .. } => KernelKind::Product,
@@ -171,13 +167,12 @@ impl Kernel {
         match self {
             Self::Int8Matrix { x, .. }
             | Self::HalfMatrix { x, .. }
-            | Self::Unary { x, .. }
             | Self::Softmax { x, .. }
             | Self::Reduce { x, .. } => vec![x],
             Self::LayerNorm { x, gamma, beta, .. } => {
                 [Some(x), gamma.as_mut(), beta.as_mut()].into_iter().flatten().collect()
             }
-            Self::Binary { x, y, .. } => vec![&mut x.0, &mut y.0],
+            Self::Elementwise { operands, .. } => operands.iter_mut().collect(),
             Self::Copies(copies) => copies.iter_mut().map(|(view, _)| view).collect(),
             Self::Matmul { x, y, .. } => vec![x, y],
             Self::Attention(attention) => attention

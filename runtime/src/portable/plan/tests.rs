@@ -22,7 +22,7 @@ fn census(shard: Shard) -> Census {
     let directory = tempfile::tempdir().unwrap();
     shard.save(directory.path(), 1);
     let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
-    let plan = Plan::new(&graph).unwrap();
+    let plan = Plan::new(&graph, false).unwrap();
     let cache = shard.kv_heads * shard.context * shard.head_dim;
     let mut census = Census { matrices: 0, attentions: Vec::new(), scatters: 0, scans: 0, large: 0 };
     for step in &plan.steps {
@@ -88,7 +88,27 @@ fn layers_share_buffers() {
         };
         shard.save(directory.path(), 1);
         let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
-        Plan::new(&graph).unwrap().buffer_elements()
+        Plan::new(&graph, false).unwrap().buffer_elements()
     };
-    assert_eq!(elements(2), elements(6));
+    // The first layers show how large buffers have to be.
+    assert_eq!(elements(3), elements(9));
+}
+
+/// The names of the results that elementwise kernels write.
+fn elementwise(watched: bool) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let small =
+        Shard { hidden: 32, heads: 4, kv_heads: 2, head_dim: 8, ffn: 64, rope: 6, context: 64, ..PHI_4_MINI };
+    small.save(directory.path(), 1);
+    let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
+    let plan = Plan::new(&graph, watched).unwrap();
+    let steps = plan.steps.iter().zip(&plan.names);
+    steps.filter(|(step, _)| step.kind() == KernelKind::Elementwise).map(|(_, name)| name.clone()).collect()
+}
+
+#[test]
+fn elementwise_operations_are_one_sweep_unless_somebody_watches() {
+    let (fused, single) = (elementwise(false), elementwise(true));
+    assert!(fused.len() < single.len(), "{fused:?} {single:?}");
+    assert!(fused.iter().all(|name| single.contains(name)), "{fused:?} {single:?}");
 }
