@@ -63,7 +63,7 @@ def bench(result: dict[str, Any]) -> str:
     memory, load, bundle, machine = result["memory"], result["load"], result["bundle"], result["machine"]
     parts = [
         f"{bundle['layers']} layers, d {bundle['hidden']}, vocabulary {bundle['vocab']}, context {bundle['context']}, "
-        f"{bundle['quantization']}, {bundle['weight_bytes'] / 1e6:.0f} MB of weights. "
+        f"{bundle['quantization']}, {number(bundle['weight_bytes'] / 1e6)} MB of weights. "
         f"Memory reads {median(memory['read_gbps'])} GB/s, copies {median(memory['copy_gbps'])} GB/s; a plain read of "
         f"the weights takes {median(memory['weights_ms'])} ms ({median(memory['weights_gbps'])} GB/s). Loading takes "
         f"{number(load['model_seconds'])} s, and checking every file before it {number(load['check_seconds'])} s."
