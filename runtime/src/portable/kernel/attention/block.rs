@@ -11,7 +11,9 @@ use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::convert::{narrow, widen};
 use crate::portable::kernel::dots::{Columns, dots};
-use crate::portable::kernel::isa::{Level, for_each_isa};
+#[cfg(target_arch = "x86_64")]
+use crate::portable::kernel::isa::Level;
+use crate::portable::kernel::isa::for_each_isa;
 
 /// The score of a position that is not there: it takes no part in the maximum, and its power is +0.
 pub(super) const ABSENT: f32 = f32::NEG_INFINITY;
