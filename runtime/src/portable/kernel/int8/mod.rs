@@ -230,7 +230,8 @@ impl Columns {
 
     /// The sums of a strip of `weights` with as many groups of columns as `sums` has, from group `first` on.
     fn sums(&self, first: usize, weights: &[i8], sums: &mut [[Sums; STRIP]]) {
-        let groups = (first..).zip(sums.iter_mut());
+        let rows = (weights.len() / self.length.max(1)).min(STRIP);
+        let groups = (first..).zip(sums.iter_mut().map(|sums| &mut sums[..rows]));
         match self.isa.level() {
             Level::Baseline => {
                 groups.for_each(|(group, sums)| self.limbs.group(group).multiply(weights, sums));
