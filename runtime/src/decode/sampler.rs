@@ -13,7 +13,7 @@
 
 use half::f16;
 
-use super::choose::{NAN_RANK, rank};
+use crate::portable::arith::half::{NAN_ORDER, order};
 use crate::token::TokenId;
 
 /// What is asked of a sampler.
@@ -80,9 +80,9 @@ impl Sampler {
     pub fn token(&mut self, logits: &[f16], position: usize) -> Option<TokenId> {
         let Sampling { temperature, top_k, top_p, min_p, seed } = self.sampling;
         self.candidates.clear();
-        let ranked = logits.iter().map(|&logit| rank(logit)).enumerate();
-        let ranked = ranked.filter(|&(_, rank)| rank != NAN_RANK);
-        self.candidates.extend(ranked.map(|(id, rank)| pack(rank, id as TokenId)));
+        let placed = logits.iter().map(|&logit| order(logit)).enumerate();
+        let placed = placed.filter(|&(_, place)| place != NAN_ORDER);
+        self.candidates.extend(placed.map(|(id, place)| pack(place, id as TokenId)));
         let descending = |a: &u64, b: &u64| b.cmp(a);
         if top_k > 0 && top_k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(top_k - 1, descending);
@@ -132,7 +132,9 @@ impl Sampler {
     }
 }
 
-fn pack(rank: u16, id: TokenId) -> u64 {
+fn pack(place: i16, id: TokenId) -> u64 {
+    // Without its sign a place still sorts as it did.
+    let rank = place.cast_unsigned() ^ 0x8000;
     u64::from(rank) << 32 | u64::from(!id)
 }
 

@@ -40,6 +40,8 @@ pub fn at_order(place: i16) -> f16 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Nearest fp16 by exhaustion over the finite ones and the two values the rounding treats as ±65536.
@@ -113,5 +115,18 @@ mod tests {
         assert!(
             all[..nans].iter().all(|&nan| order(nan) == NAN_ORDER) && order(f16::NEG_INFINITY) > NAN_ORDER
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_two_numbers_compare_as_their_places(a in any::<u16>(), b in any::<u16>()) {
+            let (a, b) = (f16::from_bits(a), f16::from_bits(b));
+            if a.is_nan() || b.is_nan() {
+                prop_assert_eq!(order(if a.is_nan() { a } else { b }), NAN_ORDER);
+            } else {
+                prop_assert_eq!(order(a).cmp(&order(b)), a.partial_cmp(&b).expect("numbers"));
+                prop_assert!(order(a) > NAN_ORDER);
+            }
+        }
     }
 }
