@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anepipe_pipeline::gates::exact::{Content, Prompt, Tokens};
+use anepipe_pipeline::gates::exact::{Prompt, Tokens};
 use anepipe_runtime::bundle::Bundle;
 use anepipe_runtime::device::Device;
 use anepipe_runtime::session::{Model, Session};
@@ -165,16 +165,6 @@ fn some_token(index: usize, vocab: usize) -> TokenId {
 }
 
 fn tokens(prompts: &[Prompt], tokenizer: &Tokenizer) -> Vec<Tokens> {
-    let ids = |content: &Content| match content {
-        Content::Text(text) => tokenizer.encode(text, Encode { parse_special: false, add_special: true }),
-        Content::Ids(ids) => ids.clone(),
-    };
-    prompts
-        .iter()
-        .map(|prompt| Tokens {
-            id: prompt.id.clone(),
-            class: prompt.class.clone(),
-            ids: ids(&prompt.content),
-        })
-        .collect()
+    let encode = |text: &str| tokenizer.encode(text, Encode { parse_special: false, add_special: true });
+    prompts.iter().map(|prompt| prompt.tokens(encode)).collect()
 }

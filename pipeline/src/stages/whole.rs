@@ -8,7 +8,7 @@ use anepipe_runtime::session::{Model, SessionError};
 use anepipe_runtime::token::TokenId;
 use anepipe_runtime::tokenizer::{Encode, Tokenizer, TokenizerError};
 
-use crate::gates::exact::{Content, Prompt, Tokens};
+use crate::gates::exact::{Prompt, Tokens};
 
 /// A loaded model and its tokenizer.
 pub(super) struct WholeModel {
@@ -56,13 +56,6 @@ impl WholeModel {
 
     /// The tokens of a prompt.
     pub(super) fn tokens(&self, prompt: &Prompt) -> Tokens {
-        Tokens {
-            id: prompt.id.clone(),
-            class: prompt.class.clone(),
-            ids: match &prompt.content {
-                Content::Text(text) => self.encode(text),
-                Content::Ids(ids) => ids.clone(),
-            },
-        }
+        prompt.tokens(|text| self.encode(text))
     }
 }

@@ -6,6 +6,8 @@ use anepipe_runtime::token::TokenId;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Tokens;
+
 /// A prompt as a file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prompt {
@@ -25,6 +27,17 @@ pub enum Content {
     Text(String),
     /// Tokens: `prompt_ids`.
     Ids(Vec<TokenId>),
+}
+
+impl Prompt {
+    /// It as tokens; `encode` is what makes them of a text.
+    pub fn tokens(&self, encode: impl FnOnce(&str) -> Vec<TokenId>) -> Tokens {
+        let ids = match &self.content {
+            Content::Text(text) => encode(text),
+            Content::Ids(ids) => ids.clone(),
+        };
+        Tokens { id: self.id.clone(), class: self.class.clone(), ids }
+    }
 }
 
 /// A file that holds no prompts.
