@@ -36,7 +36,7 @@ const GROUP: usize = 4;
 const SWEEP: usize = 4;
 
 /// Rows whose integer sums are finished together.
-const STRIP: usize = 64;
+const STRIP: usize = 32;
 
 /// Integer sums of one row with a group's columns; a group with fewer columns leaves the rest unused.
 type Sums = [i64; GROUP];
