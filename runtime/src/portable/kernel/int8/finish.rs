@@ -69,12 +69,19 @@ pub(super) fn finish(
     let halves = &mut halves[..sums.len()];
     narrow(isa, values.as_flattened(), halves.as_flattened_mut());
     let width = out.len() / sums.len().max(1);
-    if width == GROUP && slots.len() == GROUP {
-        out.copy_from_slice(halves.as_flattened());
-    } else {
-        for (out, halves) in out.chunks_exact_mut(width.max(1)).zip(halves.iter()) {
-            for (slots, half) in slots.iter().zip(halves) {
-                out[slots.clone()].fill(*half);
+    let rows = out.chunks_exact_mut(width.max(1)).zip(halves.iter());
+    match slots {
+        // Every column in a slot of its own.
+        [first, .., last] if last.end - first.start == GROUP && slots.len() == GROUP => {
+            for (out, halves) in rows {
+                out[first.start..last.end].copy_from_slice(halves);
+            }
+        }
+        _ => {
+            for (out, halves) in rows {
+                for (slots, half) in slots.iter().zip(halves) {
+                    out[slots.clone()].fill(*half);
+                }
             }
         }
     }
