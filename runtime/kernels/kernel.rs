@@ -16,5 +16,7 @@ pub mod int8;
 pub mod isa;
 #[path = "../src/portable/kernel/matmul.rs"]
 pub mod matmul;
+#[path = "../src/portable/kernel/norm/mod.rs"]
+pub mod norm;
 
 pub use isa::Isa;

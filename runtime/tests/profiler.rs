@@ -89,6 +89,7 @@ fn every_kernel_of_every_pass_is_told_of_in_order_with_its_weights() {
             (KernelKind::Attention, SMALL.layers),
             (KernelKind::CacheUpdate, 2 * SMALL.layers),
             (KernelKind::Masks, 2),
+            (KernelKind::Norm, 2 * SMALL.layers),
             (KernelKind::Product, 0),
         ] {
             assert_eq!(count(kind), expected, "{weights:?} {kind}");

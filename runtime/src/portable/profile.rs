@@ -54,7 +54,9 @@ pub enum KernelKind {
     Masks,
     /// Computes each element from elements at the same place.
     Elementwise,
-    /// Combines elements along axes: sums, softmax, norms.
+    /// Divides columns by their root mean square, or layer norms; with the addition before it.
+    Norm,
+    /// Combines elements along axes: sums, softmax.
     Reduction,
     /// Multiplies two tensors outside attention.
     Product,
@@ -72,6 +74,7 @@ impl KernelKind {
             Self::CacheUpdate => "cache update",
             Self::Masks => "masks",
             Self::Elementwise => "elementwise",
+            Self::Norm => "norm",
             Self::Reduction => "reduction",
             Self::Product => "product",
             Self::Movement => "movement",

@@ -126,6 +126,14 @@ pub enum Term {
     Binary(Binary),
 }
 
+impl Term {
+    /// Whether it is an operator that takes many times as long as an addition.
+    fn is_long(&self) -> bool {
+        use Unary::{Exp, GeluSigmoid, GeluTanh, Sigmoid, Silu, Tanh};
+        matches!(self, Self::Unary(Exp | Tanh | Sigmoid | Silu | GeluTanh | GeluSigmoid))
+    }
+}
+
 /// Elementwise operators over operands that are read once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expression {
@@ -134,6 +142,8 @@ pub struct Expression {
     readings: Vec<Reading>,
     /// The most blocks that wait at once.
     depth: usize,
+    /// What [`Expression::is_long`] says.
+    long: bool,
 }
 
 impl Expression {
@@ -154,15 +164,13 @@ impl Expression {
                 return None;
             }
         }
-        (depth == 1 && operands == readings.len()).then_some(Self { terms, readings, depth: deepest })
+        let long = terms.iter().any(Term::is_long);
+        (depth == 1 && operands == readings.len()).then_some(Self { terms, readings, depth: deepest, long })
     }
 
     /// Whether an operator takes so long that a few thousand elements are worth sharing among threads.
     pub fn is_long(&self) -> bool {
-        use Unary::{Exp, GeluSigmoid, GeluTanh, Sigmoid, Silu, Tanh};
-        let long =
-            |term: &Term| matches!(term, Term::Unary(Exp | Tanh | Sigmoid | Silu | GeluTanh | GeluSigmoid));
-        self.terms.iter().any(long)
+        self.long
     }
 
     /// Computes the results from `start` on, a multiple of 256; `operand` gives each operand whole.

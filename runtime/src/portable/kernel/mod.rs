@@ -13,6 +13,7 @@ pub mod half_matrix;
 pub mod int8;
 pub mod isa;
 pub mod matmul;
+pub mod norm;
 pub mod reduce;
 pub mod scatter;
 

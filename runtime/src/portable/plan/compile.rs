@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::arena::{self, Life};
-use super::fuse::{self, Attention, Elementwise, Item, Scatter, fuse};
-use super::step::{self, CacheHead, Head, Kernel, Step};
+use super::fuse::fuse;
+use super::item::{self, Attention, Elementwise, Item, Scatter};
+use super::norm::{Input, Norm};
+use super::step::{self, Addend, CacheHead, Head, Kernel, Step};
 use super::view::{Place, View};
 use super::{Needs, Plan};
 use crate::portable::graph::{Constant, Convolution, Graph, Matrix, Op, Storage, ValueId, shape};
@@ -74,7 +76,7 @@ fn last_uses(graph: &Graph, items: &[Item]) -> HashMap<ValueId, usize> {
                 Op::Reshape(_) | Op::Slice { .. } => item.output(graph).and_then(|id| uses.get(&id).copied()),
                 _ => None,
             },
-            Item::Elementwise(_) | Item::Scatter(_) | Item::Attention(_) => None,
+            Item::Elementwise(_) | Item::Scatter(_) | Item::Attention(_) | Item::Norm(_) => None,
         };
         for operand in item.operands(graph) {
             let last = uses.entry(operand).or_insert(index);
@@ -98,6 +100,7 @@ impl Compiler<'_> {
                 self.elementwise(elementwise)
             }
             Item::Scatter(scatter) => self.scatter(&scatter),
+            Item::Norm(norm) => self.norm(&norm),
             Item::Attention(attention) => {
                 self.node = Some(attention.node);
                 self.attention(&attention)
@@ -226,6 +229,13 @@ impl Compiler<'_> {
         View { place: Place::Buffer(self.lengths.len() - 1), start: 0, length }
     }
 
+    /// A new buffer for `value`.
+    fn result(&mut self, value: ValueId) -> usize {
+        let view = self.buffer(self.graph.count(value));
+        self.views.insert(value, view);
+        self.lengths.len() - 1
+    }
+
     /// Adds a step, which computes the value called `name`.
     fn step(&mut self, step: Step, name: String) {
         self.steps.push(step);
@@ -307,6 +317,22 @@ impl Compiler<'_> {
         let expression = Expression::new(terms, readings)?;
         let operands = operands.into_iter().map(|id| self.view(id)).collect::<Option<_>>()?;
         self.compute(output, Kernel::Elementwise { expression, operands });
+        Some(())
+    }
+
+    fn norm(&mut self, norm: &Norm) -> Option<()> {
+        let weight = self.view(norm.weight)?;
+        let (x, addend) = match norm.input {
+            Input::Value(x) => (self.view(x)?, None),
+            Input::Sum { x, y, sum } => {
+                let (x, y) = (self.view(x)?, self.view(y)?);
+                (x, Some(Addend { y, sum: self.result(sum) }))
+            }
+        };
+        let (constants, length, output) = (norm.constants, x.length, self.result(norm.output));
+        self.needs.columns = self.needs.columns.max(constants.columns);
+        let norm = step::Norm { constants, x, addend, weight, output, length };
+        self.step(Step::Norm(norm), self.name.clone());
         Some(())
     }
 
@@ -402,7 +428,7 @@ impl Compiler<'_> {
         Some(())
     }
 
-    fn head(&mut self, attention: &Attention, head: &fuse::Head) -> Option<Head> {
+    fn head(&mut self, attention: &Attention, head: &item::Head) -> Option<Head> {
         let width = attention.width;
         let mut cached = |id: ValueId| match self.view(id)? {
             // Rows of a state are those of its last axis, so a head's first is a whole number.
@@ -422,7 +448,7 @@ impl Compiler<'_> {
         let mut lives: Vec<Life> =
             self.lengths.iter().map(|&length| Life { length, born: usize::MAX, dies: 0 }).collect();
         for (index, step) in self.steps.iter_mut().enumerate() {
-            if let Step::Compute { output, .. } = step {
+            for output in step.outputs() {
                 lives[*output].born = index;
             }
             for view in step.views() {
@@ -448,9 +474,7 @@ impl Compiler<'_> {
         };
         for step in &mut self.steps {
             step.views().into_iter().for_each(place);
-            if let Step::Compute { output, .. } = step {
-                *output = layout.assigned[*output];
-            }
+            step.outputs().into_iter().for_each(|output| *output = layout.assigned[*output]);
         }
         outputs.iter_mut().for_each(place);
         self.needs.buffers = layout.buffers;

@@ -1,4 +1,5 @@
-//! Finding what several operations amount to: cache updates in place, attention, and elementwise operations in one sweep.
+//! Finding what several operations amount to: cache updates in place, attention, norms (in [`super::norm`]), and elementwise
+//! operations in one sweep.
 //!
 //! A pattern is taken only if nothing else sees its intermediate results, so that leaving them out changes nothing.
 
@@ -6,129 +7,16 @@ use std::collections::HashMap;
 
 use half::f16;
 
+use super::item::{Attention, Elementwise, Head, Item, Scatter};
 use crate::portable::arith::operator::Binary;
-use crate::portable::graph::{Graph, Op, StateId, Storage, ValueId};
+use crate::portable::graph::{Graph, Op, Storage, ValueId};
 use crate::portable::kernel::attention::MAX_WIDTH;
 use crate::portable::kernel::elementwise::{DEPTH, Term};
-
-/// One or several operations of a graph, carried out at the place of the last.
-#[derive(Debug, Clone)]
-pub(super) enum Item {
-    /// An operation as it stands: an index into the graph's nodes.
-    Node(usize),
-    /// `state = state · keep + write × new`.
-    Scatter(Scatter),
-    /// Attention of some heads; their results stand one after the other in `output`.
-    Attention(Attention),
-    /// One or several elementwise operations, all of whose results have the shape of `output`.
-    Elementwise(Elementwise),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Elementwise {
-    /// In postfix order.
-    pub(super) terms: Vec<Term>,
-    /// In the order of the terms.
-    pub(super) operands: Vec<ValueId>,
-    pub(super) output: ValueId,
-    /// The node that computes `output`.
-    pub(super) node: usize,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Scatter {
-    pub(super) state: StateId,
-    /// `[1, 1, context, 1]`.
-    pub(super) keep: ValueId,
-    /// `[1, 1, context, slots]`.
-    pub(super) write: ValueId,
-    /// `[1, heads, slots, width]`.
-    pub(super) new: ValueId,
-    /// What the state becomes.
-    pub(super) sum: ValueId,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Attention {
-    pub(super) heads: Vec<Head>,
-    /// `[1, 1, slots, context]`.
-    pub(super) mask: ValueId,
-    pub(super) scale: Option<f16>,
-    pub(super) slots: usize,
-    pub(super) context: usize,
-    pub(super) width: usize,
-    pub(super) output: ValueId,
-    /// The node that computes `output`.
-    pub(super) node: usize,
-}
-
-/// One KV head with the query heads that share it.
-#[derive(Debug, Clone)]
-pub(super) struct Head {
-    /// `[1, share, slots, width]`.
-    pub(super) queries: ValueId,
-    /// `[1, 1, context, width]`.
-    pub(super) keys: ValueId,
-    /// `[1, 1, context, width]`.
-    pub(super) values: ValueId,
-    /// The product of queries and keys, `[1, share, slots, context]`.
-    pub(super) scores: ValueId,
-}
-
-impl Item {
-    /// The values it reads.
-    pub(super) fn operands(&self, graph: &Graph) -> Vec<ValueId> {
-        match self {
-            Self::Node(node) => graph.nodes[*node].op.operands(),
-            Self::Scatter(scatter) => vec![scatter.keep, scatter.write, scatter.new],
-            Self::Attention(attention) => {
-                let heads = attention.heads.iter().flat_map(|head| [head.queries, head.keys, head.values]);
-                heads.chain([attention.mask]).collect()
-            }
-            Self::Elementwise(elementwise) => elementwise.operands.clone(),
-        }
-    }
-
-    /// The value it computes.
-    pub(super) fn output(&self, graph: &Graph) -> Option<ValueId> {
-        match self {
-            Self::Node(node) => graph.nodes[*node].output,
-            Self::Scatter(_) => None,
-            Self::Attention(attention) => Some(attention.output),
-            Self::Elementwise(elementwise) => Some(elementwise.output),
-        }
-    }
-
-    /// The value that it is named for: its output, or what a state becomes.
-    pub(super) fn value(&self, graph: &Graph) -> Option<ValueId> {
-        match self {
-            Self::Node(node) => match graph.nodes[*node].op {
-                Op::WriteState(_, data) => Some(data),
-                _ => graph.nodes[*node].output,
-            },
-            Self::Scatter(scatter) => Some(scatter.sum),
-            Self::Attention(attention) => Some(attention.output),
-            Self::Elementwise(elementwise) => Some(elementwise.output),
-        }
-    }
-
-    /// The state it replaces or updates.
-    pub(super) fn written(&self, graph: &Graph) -> Option<StateId> {
-        match self {
-            Self::Node(node) => match graph.nodes[*node].op {
-                Op::WriteState(state, _) => Some(state),
-                _ => None,
-            },
-            Self::Scatter(scatter) => Some(scatter.state),
-            Self::Attention(_) | Self::Elementwise(_) => None,
-        }
-    }
-}
 
 /// Operations of one sweep: what a chain of scalings and a rotation come to, and no more than can be followed.
 const MOST: usize = 8;
 
-/// The graph's operations, fused where a pattern fits. Where they are `watched`, elementwise operations stand by themselves.
+/// The graph's operations, fused where a pattern fits. Where they are `watched`, elementwise operations and norms stand by themselves.
 pub(super) fn fuse(graph: &Graph, watched: bool) -> Vec<Item> {
     let index = Index::of(graph);
     let mut replaced: HashMap<usize, Option<Item>> = HashMap::new();
@@ -154,6 +42,12 @@ pub(super) fn fuse(graph: &Graph, watched: bool) -> Vec<Item> {
             replaced.insert(node, Some(Item::Attention(attention)));
         }
     }
+    for node in (0..graph.nodes.len()).filter(|_| !watched) {
+        if let Some((norm, parts)) = index.norm(node, &replaced) {
+            replaced.extend(parts.into_iter().map(|part| (part, None)));
+            replaced.insert(node, Some(Item::Norm(norm)));
+        }
+    }
     // From the last on, so that an operation is found by the one that uses it.
     for node in (0..graph.nodes.len()).rev() {
         if replaced.contains_key(&node) {
@@ -171,10 +65,10 @@ pub(super) fn fuse(graph: &Graph, watched: bool) -> Vec<Item> {
 }
 
 /// Who computes and who uses each value.
-struct Index<'a> {
-    graph: &'a Graph,
-    producers: HashMap<ValueId, usize>,
-    uses: HashMap<ValueId, usize>,
+pub(super) struct Index<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) producers: HashMap<ValueId, usize>,
+    pub(super) uses: HashMap<ValueId, usize>,
 }
 
 impl<'a> Index<'a> {

@@ -8,6 +8,8 @@ mod arena;
 mod attend;
 mod compile;
 mod fuse;
+mod item;
+mod norm;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use super::cache::Cache;
 use super::graph::{Constant, Graph};
 use super::kernel::attention::{self, Visibility};
 use super::kernel::scatter::{Changes, Scatter, scatter};
-use super::kernel::{Isa, half_matrix, int8, reduce};
+use super::kernel::{self, Isa, half_matrix, int8, reduce};
 use super::observe::Watch;
 use super::profile::{KernelKind, Stopwatch};
 use super::threads::Threads;
@@ -82,6 +84,8 @@ struct Needs {
     contexts: Vec<usize>,
     /// Masks that are looked through: slots and positions.
     masks: Vec<(usize, usize)>,
+    /// Columns of the widest norm.
+    columns: usize,
 }
 
 impl Needs {
@@ -119,6 +123,7 @@ pub(super) struct Scratch {
     visibilities: Vec<Visibility>,
     int8: int8::Columns,
     half: half_matrix::Columns,
+    norm: kernel::norm::Scratch,
 }
 
 impl Plan {
@@ -153,6 +158,7 @@ impl Plan {
                 .collect(),
             int8: int8::Columns::new(isa),
             half: half_matrix::Columns::new(isa),
+            norm: kernel::norm::Scratch::with_capacity(needs.columns),
         }
     }
 
@@ -214,6 +220,18 @@ impl Plan {
                     watch.output(node, &out[..length]);
                 }
                 scratch.buffers[output] = out;
+            }
+            Step::Norm(ref norm) => {
+                let mut out = std::mem::take(&mut scratch.buffers[norm.output]);
+                let mut sum =
+                    norm.addend.as_ref().map(|addend| std::mem::take(&mut scratch.buffers[addend.sum]));
+                let sources =
+                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                norm::run(norm, sources, scratch.isa, (sum.as_deref_mut(), &mut out), &mut scratch.norm);
+                scratch.buffers[norm.output] = out;
+                if let (Some(addend), Some(sum)) = (&norm.addend, sum) {
+                    scratch.buffers[addend.sum] = sum;
+                }
             }
             Step::ScanChanges { keep, write, slot } => {
                 let sources =

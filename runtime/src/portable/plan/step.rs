@@ -8,6 +8,7 @@ use crate::portable::graph::{Constant, Reduction, ValueId};
 use crate::portable::kernel::copy::Copy;
 use crate::portable::kernel::elementwise::Expression;
 use crate::portable::kernel::matmul::Matmul;
+use crate::portable::kernel::norm;
 use crate::portable::kernel::reduce::Extents;
 use crate::portable::profile::KernelKind;
 
@@ -25,6 +26,8 @@ pub(super) enum Step {
         /// The graph's node whose result it is; absent for a copy that no node asks for.
         node: Option<usize>,
     },
+    /// A norm, and the addition before it.
+    Norm(Norm),
     /// Finds the rows of a context that a pass changes.
     ScanChanges {
         /// `[context]`.
@@ -115,6 +118,30 @@ pub(super) enum Kernel {
     Attention(Attention),
 }
 
+/// A norm, of `x` or of a sum with it.
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub(super) constants: norm::Norm,
+    /// `[channels, columns]`.
+    pub(super) x: View,
+    pub(super) addend: Option<Addend>,
+    /// `[channels]`.
+    pub(super) weight: View,
+    /// The buffer it writes.
+    pub(super) output: usize,
+    /// Elements of `x`, and of every result.
+    pub(super) length: usize,
+}
+
+/// What is added first.
+#[derive(Debug)]
+pub(super) struct Addend {
+    /// `[channels, columns]`.
+    pub(super) y: View,
+    /// The buffer of the sum, which is a result too.
+    pub(super) sum: usize,
+}
+
 /// Attention of several heads into one buffer.
 #[derive(Debug)]
 pub(super) struct Attention {
@@ -155,7 +182,8 @@ impl Kernel {
             Self::Int8Matrix { .. } => KernelKind::Int8Matrix,
             Self::HalfMatrix { .. } => KernelKind::HalfMatrix,
             Self::Elementwise { .. } => KernelKind::Elementwise,
-            Self::Softmax { .. } | Self::Reduce { .. } | Self::LayerNorm { .. } => KernelKind::Reduction,
+            Self::Softmax { .. } | Self::Reduce { .. } => KernelKind::Reduction,
+            Self::LayerNorm { .. } => KernelKind::Norm,
             Self::Copies(_) => KernelKind::Movement,
             Self::Matmul { .. } => KernelKind::Product,
             Self::Attention(_) => KernelKind::Attention,
@@ -190,6 +218,7 @@ impl Step {
     pub(super) fn kind(&self) -> KernelKind {
         match self {
             Self::Compute { kernel, .. } => kernel.kind(),
+            Self::Norm(_) => KernelKind::Norm,
             Self::Scatter { .. } | Self::WriteState { .. } => KernelKind::CacheUpdate,
             Self::ScanChanges { .. } | Self::ScanMask { .. } => KernelKind::Masks,
         }
@@ -213,10 +242,27 @@ impl Step {
     pub(super) fn views(&mut self) -> Vec<&mut View> {
         match self {
             Self::Compute { kernel, .. } => kernel.views(),
+            Self::Norm(Norm { x, addend, weight, .. }) => {
+                let addend = addend.as_mut().map(|addend| &mut addend.y);
+                [Some(x), addend, Some(weight)].into_iter().flatten().collect()
+            }
             Self::ScanChanges { keep, write, .. } => vec![keep, write],
             Self::Scatter { keep, write, new, .. } => vec![keep, write, new],
             Self::ScanMask { mask, .. } => vec![mask],
             Self::WriteState { data, .. } => vec![data],
+        }
+    }
+    /// Every buffer it writes.
+    pub(super) fn outputs(&mut self) -> Vec<&mut usize> {
+        match self {
+            Self::Compute { output, .. } => vec![output],
+            Self::Norm(Norm { addend, output, .. }) => {
+                addend.as_mut().map(|addend| &mut addend.sum).into_iter().chain([output]).collect()
+            }
+            Self::ScanChanges { .. }
+            | Self::Scatter { .. }
+            | Self::ScanMask { .. }
+            | Self::WriteState { .. } => Vec::new(),
         }
     }
 }

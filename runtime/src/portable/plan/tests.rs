@@ -12,6 +12,8 @@ struct Census {
     matrices: usize,
     /// Heads of each attention.
     attentions: Vec<usize>,
+    /// Of each norm, whether it adds first.
+    norms: Vec<bool>,
     scatters: usize,
     scans: usize,
     /// Steps that move or multiply something as large as a cache.
@@ -24,7 +26,8 @@ fn census(shard: Shard) -> Census {
     let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
     let plan = Plan::new(&graph, false).unwrap();
     let cache = shard.kv_heads * shard.context * shard.head_dim;
-    let mut census = Census { matrices: 0, attentions: Vec::new(), scatters: 0, scans: 0, large: 0 };
+    let mut census =
+        Census { matrices: 0, attentions: Vec::new(), norms: Vec::new(), scatters: 0, scans: 0, large: 0 };
     for step in &plan.steps {
         match step {
             Step::Compute { kernel: Kernel::Int8Matrix { .. } | Kernel::HalfMatrix { .. }, .. } => {
@@ -37,6 +40,10 @@ fn census(shard: Shard) -> Census {
                 census.large += 1;
             }
             Step::Compute { length, .. } => census.large += usize::from(*length >= cache),
+            Step::Norm(norm) => {
+                census.norms.push(norm.addend.is_some());
+                census.large += usize::from(norm.length >= cache);
+            }
             Step::Scatter { .. } => census.scatters += 1,
             Step::ScanChanges { .. } | Step::ScanMask { .. } => census.scans += 1,
         }
@@ -45,7 +52,7 @@ fn census(shard: Shard) -> Census {
 }
 
 #[test]
-fn a_layer_is_four_matrices_two_scatters_and_one_attention() {
+fn a_layer_is_four_matrices_two_scatters_two_norms_and_one_attention() {
     let small = Shard {
         hidden: 32,
         heads: 6,
@@ -61,13 +68,27 @@ fn a_layer_is_four_matrices_two_scatters_and_one_attention() {
     {
         for width in [1, 4] {
             let found = census(Shard { width, weights, scale_scores, ..small });
-            let expected =
-                Census { matrices: 12, attentions: vec![3, 3, 3], scatters: 6, scans: 2, large: 0 };
+            let expected = Census {
+                matrices: 12,
+                attentions: vec![3, 3, 3],
+                norms: vec![false, true, true, true, true, true],
+                scatters: 6,
+                scans: 2,
+                large: 0,
+            };
             assert_eq!(found, expected, "{weights:?} T={width}");
         }
     }
     let one_head = census(Shard { heads: 2, kv_heads: 1, layers: 1, ..small });
-    assert_eq!(one_head, Census { matrices: 4, attentions: vec![1], scatters: 2, scans: 2, large: 0 });
+    let expected = Census {
+        matrices: 4,
+        attentions: vec![1],
+        norms: vec![false, true],
+        scatters: 2,
+        scans: 2,
+        large: 0,
+    };
+    assert_eq!(one_head, expected);
 }
 
 /// Memory for results does not grow with the number of layers.
