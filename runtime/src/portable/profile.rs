@@ -54,7 +54,7 @@ pub enum KernelKind {
     Masks,
     /// Computes each element from elements at the same place.
     Elementwise,
-    /// Divides columns by their root mean square, or layer norms; with the addition before it.
+    /// Divides by a root mean square or a standard deviation, behind an addition or not.
     Norm,
     /// Combines elements along axes: sums, softmax.
     Reduction,

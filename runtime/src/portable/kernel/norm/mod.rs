@@ -1,5 +1,7 @@
 //! A norm that stays inside fp16 at every step, and the addition before it, a block at a time while it is in cache.
 //!
+//! One sweep adds and looks for the largest magnitudes, one scales and sums up squares, one multiplies with what came of that.
+//!
 //! With i = peak / max(max|x|, floor) and xs = x · i it is xs · rsqrt(mean(xs²) + (root epsilon · i)²) · weight, which is
 //! x · rsqrt(mean(x²) + epsilon) · weight. Each step rounds to fp16, as if it were stored, and the sum is in lane order.
 
@@ -16,7 +18,7 @@ use crate::portable::arith::lanes::{LANES, fold};
 use crate::portable::arith::operator::{Binary, Unary};
 
 /// Elements of a block at least, where there are as many: all that is kept of one stays in the first-level cache.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 512;
 
 /// Columns that a norm may have: with more, a block would be larger than the cache that it is to stay in.
 pub const MAX_COLUMNS: usize = 512;
