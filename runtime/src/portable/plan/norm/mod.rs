@@ -83,22 +83,23 @@ impl<'a> Index<'a> {
         taken: &HashMap<usize, Option<Item>>,
     ) -> Option<(Norm, Vec<usize>)> {
         let output = self.graph.nodes[node].output?;
-        let is_root = |op: &Op| matches!(op, Op::Unary(Unary::Rsqrt { .. }, _));
-        let (scaled, inverse) = self.beside(unit, Binary::Mul, is_root)?;
+        let (scaled, inverse) = self.beside(unit, Binary::Mul, |value| {
+            matches!(self.op(value), Some(Op::Unary(Unary::Rsqrt { .. }, _)))
+        })?;
         let &Op::Unary(Unary::Rsqrt { epsilon }, total) = self.op(inverse)? else { return None };
-        let is_mean = |op: &Op| matches!(op, Op::Reduce { kind: Reduction::Mean, .. });
-        let (added, mean) = self.beside(total, Binary::Add, is_mean)?;
+        let (added, mean) = self.beside(total, Binary::Add, |value| {
+            matches!(self.op(value), Some(Op::Reduce { kind: Reduction::Mean, .. }))
+        })?;
         let Op::Reduce { x: squares, axes, .. } = self.op(mean)? else { return None };
         let root = self.square(added)?;
         let (factor, root_epsilon) = self.with_number(root, Binary::Mul)?;
-        let (x, _) = self.beside(scaled, Binary::Mul, |op| matches!(op, Op::Binary(Binary::Div, ..)))?;
+        let (x, _) = self.beside(scaled, Binary::Mul, |value| value == factor)?;
         let &Op::Binary(Binary::Div, peak, floored) = self.op(factor)? else { return None };
         let (largest, floor) = self.with_number(floored, Binary::Maximum)?;
         let Op::Reduce { kind: Reduction::Max, x: magnitudes, axes: same_axes } = self.op(largest)? else {
             return None;
         };
         let connected = self.square(*squares) == Some(scaled)
-            && self.op(scaled)?.operands().contains(&factor)
             && matches!(self.op(*magnitudes)?, Op::Unary(Unary::Abs, of) if *of == x)
             && axes == same_axes;
 
@@ -136,9 +137,10 @@ impl<'a> Index<'a> {
     fn sum(&self, x: ValueId, node: usize, parts: &[usize]) -> Option<(usize, Input)> {
         let &add = self.producers.get(&x)?;
         let Op::Binary(Binary::Add, a, b) = self.graph.nodes[add].op else { return None };
-        let early = |&at: &usize| !parts.contains(&at) && self.graph.nodes[at].op.operands().contains(&x);
-        let alike = self.graph.shape(a) == self.graph.shape(x) && self.graph.shape(b) == self.graph.shape(x);
-        (alike && !(add + 1..node).any(|at| early(&at))).then_some((add, Input::Sum { x: a, y: b, sum: x }))
+        let alike = [a, b].iter().all(|&term| self.graph.shape(term) == self.graph.shape(x));
+        let early = (add + 1..node)
+            .any(|other| !parts.contains(&other) && self.graph.nodes[other].op.operands().contains(&x));
+        (alike && !early).then_some((add, Input::Sum { x: a, y: b, sum: x }))
     }
 
     /// Whether something else than `parts` and `node` uses a result of `parts`.
@@ -149,8 +151,8 @@ impl<'a> Index<'a> {
                 *within.entry(operand).or_default() += 1;
             }
         }
-        let results = parts.iter().filter_map(|&part| self.graph.nodes[part].output);
-        results.into_iter().any(|result| within.get(&result) != self.uses.get(&result))
+        let mut results = parts.iter().filter_map(|&part| self.graph.nodes[part].output);
+        results.any(|result| within.get(&result) != self.uses.get(&result))
     }
 
     /// Columns of `x`, if `axes` are its channels, there is but one batch of them, and `weight` has one element for each
@@ -175,15 +177,14 @@ impl<'a> Index<'a> {
         self.producers.get(&value).map(|&node| &self.graph.nodes[node].op)
     }
 
-    /// The operands of a binary operation, first the one beside that which `is` says is meant.
+    /// The operands of a binary operation, last the one that is `meant`.
     fn beside(
         &self,
         value: ValueId,
         operator: Binary,
-        is: impl Fn(&Op) -> bool,
+        meant: impl Fn(ValueId) -> bool,
     ) -> Option<(ValueId, ValueId)> {
         let &Op::Binary(found, x, y) = self.op(value)? else { return None };
-        let meant = |value: ValueId| self.op(value).is_some_and(&is);
         let order = [(x, y), (y, x)].into_iter().find(|&(_, other)| meant(other))?;
         (found == operator).then_some(order)
     }
