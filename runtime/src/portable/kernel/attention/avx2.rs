@@ -1,4 +1,4 @@
-//! Attention with AVX2, FMA and F16C, for heads of whole lanes. Sums are in the order of [`super::block`]'s.
+//! Attention with AVX2, FMA and F16C, for heads of whole registers. Sums are in the order of [`super::block`]'s.
 #![allow(unsafe_code, clippy::wildcard_imports)]
 
 use std::arch::x86_64::*;
@@ -17,16 +17,16 @@ const GROUP: usize = 3;
 const TILE: usize = 8;
 
 /// Elements of one register of fp32.
-const EIGHT: usize = 8;
+pub(super) const EIGHT: usize = 8;
 
 /// Scores of every query with every position of `blocks`, before scale and mask: per query, per block, sixteen. Only on machines with
 /// AVX2, FMA and F16C.
 ///
 /// # Panics
-/// If heads are not of whole lanes, or if the slices are not of these lengths.
+/// If heads are not of whole registers, or if the slices are not of these lengths.
 pub(super) fn scores(head: &Head<'_>, blocks: &[u32], queries: &[f32], scores: &mut [f32]) {
     let (width, length) = (head.width, blocks.len() * BLOCK);
-    assert!(width.is_multiple_of(LANES) && queries.len().is_multiple_of(width), "a head of {width}");
+    assert!(width.is_multiple_of(EIGHT) && queries.len().is_multiple_of(width), "a head of {width}");
     assert_eq!(scores.len(), queries.len() / width * length, "scores of all queries with all blocks");
     for (index, &block) in blocks.iter().enumerate() {
         for (pair, keys) in rows_of(head.keys, block, width).chunks(2 * width).enumerate() {
@@ -57,10 +57,11 @@ pub(super) fn scores(head: &Head<'_>, blocks: &[u32], queries: &[f32], scores: &
 #[target_feature(enable = "avx2,fma,f16c")]
 fn products<const Q: usize>(keys: [&[f16]; 2], queries: &[f32]) -> [f32; 8] {
     let width = keys[0].len();
-    assert!(keys[1].len() == width && queries.len() == Q * width && width.is_multiple_of(LANES));
+    assert!(keys[1].len() == width && queries.len() == Q * width && width.is_multiple_of(EIGHT));
     let mut sums = [[[_mm256_setzero_ps(); 2]; Q]; 2];
     for lanes in (0..width).step_by(LANES) {
-        for half in 0..2 {
+        // Lanes that a head's last register leaves out stay zero.
+        for half in 0..((width - lanes) / EIGHT).min(2) {
             let at = lanes + EIGHT * half;
             // SAFETY: `at` and the seven behind it are below the width, to which both keys and each query are long.
             unsafe {
@@ -155,11 +156,11 @@ fn round_features(values: &mut [f32]) {
 /// AVX2, FMA and F16C.
 ///
 /// # Panics
-/// If heads are not of whole lanes, or if the slices are not of these lengths.
+/// If heads are not of whole registers, or if the slices are not of these lengths.
 pub(super) fn combine(head: &Head<'_>, blocks: &[u32], weights: &[f32], sums: &mut [f32]) {
     let (width, length) = (head.width, blocks.len() * BLOCK);
     let count = sums.len() / (LANES * width);
-    assert!(width.is_multiple_of(LANES) && sums.len() == count * LANES * width, "a head of {width}");
+    assert!(width.is_multiple_of(EIGHT) && sums.len() == count * LANES * width, "a head of {width}");
     assert_eq!(weights.len(), count * length, "weights of all queries for all blocks");
     if blocks.is_empty() {
         sums.fill(0.0);
@@ -206,8 +207,12 @@ impl Tile<'_> {
                 self.columns::<Q, 4>(lane, column, sums);
                 column += 4 * EIGHT;
             }
-            if column < self.width {
+            if column + 2 * EIGHT <= self.width {
                 self.columns::<Q, 2>(lane, column, sums);
+                column += 2 * EIGHT;
+            }
+            if column < self.width {
+                self.columns::<Q, 1>(lane, column, sums);
             }
         }
     }

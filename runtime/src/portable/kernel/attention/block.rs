@@ -20,12 +20,20 @@ pub(super) const ABSENT: f32 = f32::NEG_INFINITY;
 
 /// Widens the queries.
 pub(super) fn load_queries(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
-    widen_rows(isa, head.queries, head.width, &mut scratch.queries);
+    widen_rows(isa, head.queries, (head.width, padded(isa, head.width)), &mut scratch.queries);
 }
 
-/// Widens rows of `width` and pads each with zeros to whole lanes.
-fn widen_rows(isa: Isa, rows: &[f16], width: usize, out: &mut Vec<f32>) {
-    let padded = width.next_multiple_of(LANES);
+/// What rows of `width` are padded to: whole lanes, if they are not of whole registers for [`avx2`].
+pub(super) fn padded(isa: Isa, width: usize) -> usize {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if width.is_multiple_of(avx2::EIGHT) => width,
+        _ => width.next_multiple_of(LANES),
+    }
+}
+
+/// Widens rows of `width` and pads each with zeros.
+fn widen_rows(isa: Isa, rows: &[f16], (width, padded): (usize, usize), out: &mut Vec<f32>) {
     out.clear();
     out.resize(rows.len() / width * padded, 0.0);
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(padded)) {
@@ -41,7 +49,7 @@ pub(super) fn rows_of(rows: Rows<'_>, block: u32, width: usize) -> &[f16] {
 /// Scores of every query with every position of the visited blocks, and the largest of each query.
 pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
     let Scratch { blocks, queries, scores, best, .. } = scratch;
-    let padded = head.width.next_multiple_of(LANES);
+    let padded = padded(isa, head.width);
     let length = blocks.len() * BLOCK;
     scores.clear();
     scores.resize(queries.len() / padded * length, ABSENT);
@@ -101,8 +109,9 @@ fn finish(isa: Isa, scores: &mut [f32], blocks: &[u32], scale: Option<f16>, mask
 /// Scores of every query with the first `positions` positions, before scale and mask; zero where the mask hides them.
 pub(super) fn visible_scores(isa: Isa, head: &Head<'_>, positions: usize) -> Vec<f16> {
     let mut queries = Vec::new();
-    widen_rows(isa, head.queries, head.width, &mut queries);
-    let columns = Columns::new(&queries, head.width.next_multiple_of(LANES));
+    let padded = head.width.next_multiple_of(LANES);
+    widen_rows(isa, head.queries, (head.width, padded), &mut queries);
+    let columns = Columns::new(&queries, padded);
     let mut scores = vec![f16::ZERO; columns.count() * positions];
     let keys = head.keys.elements.chunks_exact(head.width).take(positions);
     for (position, key) in keys.enumerate() {
@@ -140,7 +149,7 @@ pub(super) fn softmax(isa: Isa, scratch: &mut Scratch) {
 /// Sums of the values by weight.
 pub(super) fn combine(isa: Isa, head: &Head<'_>, scratch: &mut Scratch, out: &mut [f16]) {
     let Scratch { blocks, rows, scores, sums, .. } = scratch;
-    let padded = head.width.next_multiple_of(LANES);
+    let padded = padded(isa, head.width);
     let count = head.queries.len() / head.width;
     sums.resize(count * LANES * padded, 0.0);
     match isa.level() {
@@ -168,9 +177,9 @@ fn add_blocks(
     rows: &mut Vec<f32>,
     sums: &mut [f32],
 ) {
-    let padded = head.width.next_multiple_of(LANES);
+    let padded = padded(isa, head.width);
     for (index, &block) in blocks.iter().enumerate() {
-        widen_rows(isa, rows_of(head.values, block, head.width), head.width, rows);
+        widen_rows(isa, rows_of(head.values, block, head.width), (head.width, padded), rows);
         let range = block as usize * BLOCK..(block as usize * BLOCK + BLOCK).min(head.context());
         let finite = head.values.largest[range].iter().all(|&largest| largest < 0x7c00);
         for (query, sums) in sums.chunks_exact_mut(LANES * padded).enumerate() {

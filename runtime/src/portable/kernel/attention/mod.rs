@@ -132,7 +132,7 @@ impl Head<'_> {
 
     /// Per query, its slot, the sum of its magnitudes, and the largest score among the visited blocks.
     fn queries(&self, isa: Isa, scratch: &Scratch) -> impl Iterator<Item = (usize, f64, f32)> {
-        let (slots, padded) = (self.slots(), self.width.next_multiple_of(LANES));
+        let (slots, padded) = (self.slots(), block::padded(isa, self.width));
         let queries = scratch.queries.chunks_exact(padded).zip(&scratch.best).enumerate();
         queries.map(move |(index, (query, &best))| {
             let mut size = 0.0;

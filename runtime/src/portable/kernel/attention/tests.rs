@@ -84,7 +84,7 @@ fn a_block_is_visited_where_leaving_it_out_is_not_proven() {
     assert_eq!(changed(&|tensors| tensors.queries[0] = f16::NAN), ALL);
 }
 
-/// Heads of whole lanes have kernels of their own: every number of queries and of columns that registers are filled with, more
+/// Heads of whole registers have kernels of their own: every number of queries and of columns that registers are filled with, more
 /// blocks than one tile has, and a last block that is cut short.
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
@@ -95,6 +95,10 @@ fn every_instruction_set_gives_the_same_bits() {
         (128, 3, 4, 160, 100),
         (64, 7, 1, 161, 160),
         (24, 2, 2, 90, 70),
+        (8, 2, 4, 256, 200),
+        (8, 1, 1, 33, 32),
+        (40, 1, 4, 300, 280),
+        (12, 2, 4, 90, 80),
         (16, 1, 3, 21, 18),
     ] {
         let mut random = Random(width as u64);
