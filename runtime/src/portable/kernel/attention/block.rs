@@ -2,9 +2,9 @@
 
 use half::f16;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::{BLOCK, Head, Rows, Scratch};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, narrow};
 use crate::portable::arith::elementary::exp;
 use crate::portable::arith::half::round;
 use crate::portable::arith::lanes::{LANES, fold};
@@ -59,6 +59,10 @@ pub(super) fn scores(isa: Isa, head: &Head<'_>, scratch: &mut Scratch) {
         return;
     }
     match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 if head.width == avx2::EIGHT => {
+            narrow::scores(head, blocks, queries, scores);
+        }
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni | Level::Avx512 if padded == head.width => {
             avx2::scores(head, blocks, queries, scores);

@@ -12,6 +12,8 @@
 mod avx2;
 mod block;
 mod mask;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 
 use half::f16;
 
