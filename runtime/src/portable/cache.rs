@@ -75,6 +75,15 @@ impl Cache {
         self.settled &= is_settled(elements);
     }
 
+    /// Replaces one row by finite `numbers`, and −0 by +0, so that the row is settled.
+    pub(super) fn place_row(&mut self, row: usize, numbers: &[f16]) {
+        let elements = &mut self.elements[row * self.row_length..(row + 1) * self.row_length];
+        for (element, &number) in elements.iter_mut().zip(numbers) {
+            *element = if magnitude_bits(number) == 0 { f16::ZERO } else { number };
+        }
+        self.largest[row] = largest_of(elements);
+    }
+
     /// Says that every row has just been rewritten, so that what [`Cache::is_settled`] says counts from here.
     pub(super) fn begin_rewrite(&mut self) {
         self.settled = true;
@@ -114,5 +123,8 @@ mod tests {
             assert!(!cache.is_settled());
             cache.begin_rewrite();
         }
+        cache.place_row(2, &[f16::NEG_ZERO, f16::MIN]);
+        assert_eq!(cache.elements()[4..6].iter().map(|x| x.to_bits()).collect::<Vec<_>>(), [0, 0xfbff]);
+        assert_eq!((cache.largest()[2], cache.is_settled()), (0x7bff, true));
     }
 }

@@ -69,8 +69,25 @@ impl Copy {
     }
 }
 
+/// Slots of most passes, and so the short extent of most transposes.
+const FOUR: usize = 4;
+
 fn walk(loops: &[Loop], source: usize, target: usize, x: &[f16], out: &mut [f16]) {
     match loops {
+        [Loop { extent: FOUR, source: 1, target: apart }, Loop { extent, source: step, target: 1 }]
+            if *step >= FOUR && (1..=*apart).contains(extent) =>
+        {
+            let mut rows = out[target..].chunks_mut(*apart);
+            let rows = std::array::from_fn(|_| rows.next().map_or(&mut [][..], |row| &mut row[..*extent]));
+            separate(&x[source..], *step, rows);
+        }
+        [Loop { extent: FOUR, source: apart, target: 1 }, Loop { extent, source: 1, target: step }]
+            if *step >= FOUR && (1..=*apart).contains(extent) =>
+        {
+            let mut rows = x[source..].chunks(*apart);
+            let rows = std::array::from_fn(|_| rows.next().map_or(&[][..], |row| &row[..*extent]));
+            join(rows, &mut out[target..], *step);
+        }
         [] => out[target] = x[source],
         [Loop { extent, source: 1, target: 1 }] => {
             out[target..target + extent].copy_from_slice(&x[source..source + extent]);
@@ -93,6 +110,24 @@ fn walk(loops: &[Loop], source: usize, target: usize, x: &[f16], out: &mut [f16]
             for index in 0..*extent {
                 walk(inner, source + index * from, target + index * to, x, out);
             }
+        }
+    }
+}
+
+/// Moves the first four of each `step` elements of `x` to a row each.
+fn separate(x: &[f16], step: usize, [a, b, c, d]: [&mut [f16]; FOUR]) {
+    for ((((a, b), c), d), x) in a.iter_mut().zip(b).zip(c).zip(d).zip(x.chunks(step)) {
+        if let Some(four) = x.first_chunk() {
+            [*a, *b, *c, *d] = *four;
+        }
+    }
+}
+
+/// Moves an element of each row to the first four of each `step` of `out`.
+fn join([a, b, c, d]: [&[f16]; FOUR], out: &mut [f16], step: usize) {
+    for ((((a, b), c), d), out) in a.iter().zip(b).zip(c).zip(d).zip(out.chunks_mut(step)) {
+        if let Some(four) = out.first_chunk_mut() {
+            *four = [*a, *b, *c, *d];
         }
     }
 }
@@ -120,6 +155,30 @@ mod tests {
     }
 
     #[test]
+    fn four_rows_and_four_columns_are_moved_as_any_number_is() {
+        for count in [3_usize, 4, 5] {
+            for length in [1_usize, 3, 20] {
+                let x = numbers(200);
+                // Whole, and with room between rows.
+                for apart in [0, 2] {
+                    let (row, step) = (length + apart, count + apart);
+                    let columns = Copy::new(&[count, length], (7, &[1, step]), (1, &[row, 1]));
+                    let rows = Copy::new(&[length, count], (7, &[1, row]), (1, &[step, 1]));
+                    let (columns, rows) = (bits(&columns, &x, 150), bits(&rows, &x, 150));
+                    let (mut by_column, mut by_row) = (vec![99; 150], vec![99; 150]);
+                    for (slot, place) in
+                        (0..count).flat_map(|slot| (0..length).map(move |place| (slot, place)))
+                    {
+                        by_column[1 + slot * row + place] = (7 + slot + place * step) as u16;
+                        by_row[1 + slot + place * step] = (7 + slot * row + place) as u16;
+                    }
+                    assert_eq!((columns, rows), (by_column, by_row), "{count} {length} {apart}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn moves_a_transpose_a_slice_and_nothing() {
         assert_eq!(bits(&Copy::new(&[3, 2], (0, &[1, 3]), (0, &[2, 1])), &numbers(6), 6), [0, 3, 1, 4, 2, 5]);
         assert_eq!(
@@ -127,6 +186,7 @@ mod tests {
             [99, 1, 3, 99, 5, 7]
         );
         assert_eq!(bits(&Copy::new(&[2, 0], (0, &[0, 1]), (0, &[0, 1])), &[], 1), [99]);
+        assert_eq!(bits(&Copy::new(&[4, 0], (0, &[1, 4]), (0, &[0, 1])), &[], 1), [99]);
         assert_eq!(bits(&Copy::new(&[1], (2, &[1]), (0, &[1])), &numbers(3), 1), [2]);
     }
 }

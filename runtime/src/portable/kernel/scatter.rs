@@ -85,13 +85,8 @@ pub(in crate::portable) fn scatter(changes: &Changes, tensors: Scatter<'_>, cach
         for &(row, change) in &changes.0 {
             match change {
                 Change::Slot(slot) if cache.largest()[head * context + row] < 0x7c00 => {
-                    let new = &new[slot * width..(slot + 1) * width];
-                    cache.update_row(head * context + row, |elements| {
-                        // What the formula comes to: 0 · old + 1 · new, where −0 becomes +0.
-                        let positive =
-                            |&value: &f16| if magnitude_bits(value) == 0 { f16::ZERO } else { value };
-                        elements.iter_mut().zip(new).for_each(|(element, value)| *element = positive(value));
-                    });
+                    // What the formula comes to: 0 · old + 1 · new, where −0 becomes +0.
+                    cache.place_row(head * context + row, &new[slot * width..(slot + 1) * width]);
                 }
                 _ => formula(cache, row),
             }

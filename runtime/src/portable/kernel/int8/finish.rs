@@ -68,22 +68,33 @@ pub(super) fn finish(
     let mut halves = [[f16::ZERO; GROUP]; STRIP];
     let halves = &mut halves[..sums.len()];
     narrow(isa, values.as_flattened(), halves.as_flattened_mut());
-    let width = out.len() / sums.len().max(1);
-    let rows = out.chunks_exact_mut(width.max(1)).zip(halves.iter());
-    match slots {
+    match (out.len() / sums.len().max(1), slots) {
         // Every column in a slot of its own.
-        [first, .., last] if last.end - first.start == GROUP && slots.len() == GROUP => {
-            for (out, halves) in rows {
+        (width, [first, .., last]) if last.end - first.start == GROUP && slots.len() == GROUP => {
+            for (out, halves) in out.chunks_exact_mut(width).zip(halves.iter()) {
                 out[first.start..last.end].copy_from_slice(halves);
             }
         }
-        _ => {
-            for (out, halves) in rows {
+        (1, _) => spread::<1>(halves, slots, out),
+        (GROUP, _) => spread::<GROUP>(halves, slots, out),
+        (width, _) => {
+            for (out, halves) in out.chunks_exact_mut(width.max(1)).zip(halves.iter()) {
                 for (slots, half) in slots.iter().zip(halves) {
                     out[slots.clone()].fill(*half);
                 }
             }
         }
+    }
+}
+
+/// Writes whole rows of `N`, each result to all the `slots` of its column. For the widths that most passes have.
+fn spread<const N: usize>(halves: &[[f16; GROUP]], slots: &[Range<usize>], out: &mut [f16]) {
+    let mut columns = [0; N];
+    for (column, slots) in slots.iter().enumerate() {
+        columns[slots.clone()].fill(column);
+    }
+    for (out, halves) in out.as_chunks_mut().0.iter_mut().zip(halves) {
+        *out = columns.map(|column| halves[column]);
     }
 }
 

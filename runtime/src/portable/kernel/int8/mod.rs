@@ -210,20 +210,29 @@ impl Columns {
         }
         let height = out.len() / count;
         assert_eq!(rows.weights.len(), height * self.length, "weights for {height} rows of {}", self.length);
-        let groups = self.slots.len().div_ceil(GROUP);
         for first in (0..height).step_by(STRIP) {
             let range = first..(first + STRIP).min(height);
             let strip = rows.slice(range.clone(), self.length);
             let out = &mut out[range.start * count..range.end * count];
-            for first in (0..groups).step_by(SWEEP) {
-                let mut sums = [[[0; GROUP]; STRIP]; SWEEP];
-                let sums = &mut sums[..SWEEP.min(groups - first)];
-                self.sums(first, strip.weights, sums);
-                for (group, sums) in (first..).zip(sums) {
-                    let columns = group * GROUP..((group + 1) * GROUP).min(self.slots.len());
-                    let (scalings, slots) = (&self.scalings[columns.clone()], &self.slots[columns]);
-                    finish::finish(self.isa, strip, &sums[..range.len()], scalings, slots, out);
-                }
+            // Few columns should not pay for clearing the sums of many.
+            match self.slots.len() {
+                ..=GROUP => self.strip::<1>(strip, range.len(), out),
+                _ => self.strip::<SWEEP>(strip, range.len(), out),
+            }
+        }
+    }
+
+    /// Multiplies a strip of `height` rows with every column, `S` groups at a time.
+    fn strip<const S: usize>(&self, rows: Rows<'_>, height: usize, out: &mut [f16]) {
+        let groups = self.slots.len().div_ceil(GROUP);
+        for first in (0..groups).step_by(S) {
+            let mut sums = [[[0; GROUP]; STRIP]; S];
+            let sums = &mut sums[..S.min(groups - first)];
+            self.sums(first, rows.weights, sums);
+            for (group, sums) in (first..).zip(sums) {
+                let columns = group * GROUP..((group + 1) * GROUP).min(self.slots.len());
+                let (scalings, slots) = (&self.scalings[columns.clone()], &self.slots[columns]);
+                finish::finish(self.isa, rows, &sums[..height], scalings, slots, out);
             }
         }
     }
