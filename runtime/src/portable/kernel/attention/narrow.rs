@@ -27,10 +27,9 @@ pub(super) fn scores(head: &Head<'_>, blocks: &[u32], queries: &[f32], scores: &
         for (half, keys) in keys.chunks(EIGHT).enumerate() {
             let mut eight = [[f16::ZERO; EIGHT]; EIGHT];
             eight[..keys.len()].copy_from_slice(keys);
+            let scores = &mut scores[index * BLOCK + half * EIGHT..];
             // SAFETY: the caller holds an `Isa` that was detected to include these features.
-            unsafe {
-                products(&eight, keys.len(), queries, &mut scores[index * BLOCK + half * EIGHT..], length)
-            };
+            unsafe { products(&eight, keys.len(), queries, scores, length) };
         }
     }
 }
