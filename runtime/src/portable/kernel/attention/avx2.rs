@@ -59,21 +59,26 @@ fn products<const Q: usize>(keys: [&[f16]; 2], queries: &[f32]) -> [f32; 8] {
     let width = keys[0].len();
     assert!(keys[1].len() == width && queries.len() == Q * width && width.is_multiple_of(EIGHT));
     let mut sums = [[[_mm256_setzero_ps(); 2]; Q]; 2];
-    for lanes in (0..width).step_by(LANES) {
-        // Lanes that a head's last register leaves out stay zero.
-        for half in 0..((width - lanes) / EIGHT).min(2) {
-            let at = lanes + EIGHT * half;
-            // SAFETY: `at` and the seven behind it are below the width, to which both keys and each query are long.
-            unsafe {
-                let first = _mm256_cvtph_ps(_mm_loadu_si128(keys[0].as_ptr().add(at).cast()));
-                let second = _mm256_cvtph_ps(_mm_loadu_si128(keys[1].as_ptr().add(at).cast()));
-                for query in 0..Q {
-                    let x = _mm256_loadu_ps(queries.as_ptr().add(query * width + at));
-                    sums[0][query][half] = _mm256_fmadd_ps(first, x, sums[0][query][half]);
-                    sums[1][query][half] = _mm256_fmadd_ps(second, x, sums[1][query][half]);
-                }
+    let mut add = |at: usize, half: usize| {
+        // SAFETY: `at` and the seven behind it are below the width, to which both keys and each query are long.
+        unsafe {
+            let first = _mm256_cvtph_ps(_mm_loadu_si128(keys[0].as_ptr().add(at).cast()));
+            let second = _mm256_cvtph_ps(_mm_loadu_si128(keys[1].as_ptr().add(at).cast()));
+            for query in 0..Q {
+                let x = _mm256_loadu_ps(queries.as_ptr().add(query * width + at));
+                sums[0][query][half] = _mm256_fmadd_ps(first, x, sums[0][query][half]);
+                sums[1][query][half] = _mm256_fmadd_ps(second, x, sums[1][query][half]);
             }
         }
+    };
+    let whole = width / LANES * LANES;
+    for lanes in (0..whole).step_by(LANES) {
+        add(lanes, 0);
+        add(lanes + EIGHT, 1);
+    }
+    // Lanes that a head's last register leaves out stay as they are.
+    if whole < width {
+        add(whole, 0);
     }
     let mut eights = [_mm256_setzero_ps(); 8];
     for (key, sums) in sums.iter().enumerate() {
