@@ -197,12 +197,19 @@ fn fewer_distinct_columns_need_no_more_room_than_all() {
 }
 
 #[test]
-fn the_longest_column_of_the_largest_values_does_not_overflow() {
+fn the_longest_columns_of_the_largest_values_do_not_overflow() {
     let length = fixed::MAX_COLUMN;
     for (w, x) in [(-128i8, -65504.0f32), (-128, 65504.0), (127, 65504.0)] {
         let weights = vec![w; 2 * length];
         let rows = Rows { weights: &weights, scales: &[f16::from_bits(1)], bias: None };
-        check(rows, &vec![f16::from_f32(x); length], 1).unwrap();
+        for count in 1..=5 {
+            let mut columns = vec![f16::from_f32(x); length * count];
+            // The last elements differ, or all would be one column.
+            for column in 1..count {
+                columns[(length - column) * count + column] = f16::ZERO;
+            }
+            check(rows, &columns, count).unwrap();
+        }
     }
 }
 
