@@ -18,5 +18,7 @@ pub mod isa;
 pub mod matmul;
 #[path = "../src/portable/kernel/norm/mod.rs"]
 pub mod norm;
+#[path = "../src/portable/kernel/sums.rs"]
+mod sums;
 
 pub use isa::Isa;

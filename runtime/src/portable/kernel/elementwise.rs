@@ -61,13 +61,9 @@ impl Reading {
             Self::Same => widen(isa, &x[start..start + block.len()], block),
             // Blocks begin where the cycle does.
             Self::Cycle if BLOCK.is_multiple_of(x.len()) => {
-                let mut known = x.len().min(block.len());
+                let known = x.len().min(block.len());
                 widen(isa, &x[..known], &mut block[..known]);
-                while known < block.len() {
-                    let more = known.min(block.len() - known);
-                    block.copy_within(..more, known);
-                    known += more;
-                }
+                cycle(block, known);
             }
             Self::Cycle => {
                 let mut at = start % x.len();
@@ -95,6 +91,20 @@ impl Reading {
                 }
             }
         }
+    }
+}
+
+/// Writes the first `known` of `values`, over and over, behind themselves.
+pub(super) fn cycle(values: &mut [f32], known: usize) {
+    if let ([first, rest @ ..], 1) = (&mut *values, known) {
+        rest.fill(*first);
+        return;
+    }
+    let mut known = known.min(values.len());
+    while known > 0 && known < values.len() {
+        let more = known.min(values.len() - known);
+        values.copy_within(..more, known);
+        known += more;
     }
 }
 

@@ -16,5 +16,6 @@ pub mod matmul;
 pub mod norm;
 pub mod reduce;
 pub mod scatter;
+mod sums;
 
 pub use isa::Isa;

@@ -5,8 +5,9 @@ use half::f16;
 use super::Isa;
 use super::convert::{narrow, widen};
 use super::isa::for_each_isa;
+use super::sums::{accumulate, fold, square};
 use crate::portable::arith::elementary::exp;
-use crate::portable::arith::lanes::{LANES, fold};
+use crate::portable::arith::lanes::LANES;
 use crate::portable::arith::operator::{maximum, minimum};
 use crate::portable::graph::Reduction;
 
@@ -153,30 +154,11 @@ pub fn layer_norm(
     }
 }
 
-for_each_isa! {
-    fn square(values: &mut [f32]) {
-        for value in values.iter_mut() {
-            *value *= *value;
-        }
-    }
-}
-
-for_each_isa! {
-    /// The sums over k of `values` `[k, inner]`, left in the first `inner` of `lanes` `[16, inner]`.
-    fn sum(values: &[f32], inner: usize, lanes: &mut [f32]) {
-        lanes.fill(0.0);
-        for terms in values.chunks(LANES * inner.max(1)) {
-            lanes.iter_mut().zip(terms).for_each(|(lane, term)| *lane += term);
-        }
-        if let ([first, ..], 1) = (lanes.as_chunks_mut::<LANES>().0, inner) {
-            first[0] = fold(*first);
-            return;
-        }
-        for half in [8, 4, 2, 1] {
-            let (low, high) = lanes[..2 * half * inner].split_at_mut(half * inner);
-            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        }
-    }
+/// The sums over k of `values` `[k, inner]`, left in the first `inner` of `lanes` `[16, inner]`.
+fn sum(isa: Isa, values: &[f32], inner: usize, lanes: &mut [f32]) {
+    lanes.fill(0.0);
+    accumulate(isa, values, lanes);
+    fold(isa, lanes, inner);
 }
 
 for_each_isa! {

@@ -236,14 +236,18 @@ impl<'a> Index<'a> {
         found.unwrap_or((None, None, scores))
     }
 
+    /// The operation that computes `value`.
+    pub(super) fn op(&self, value: ValueId) -> Option<&'a Op> {
+        self.producers.get(&value).map(|&node| &self.graph.nodes[node].op)
+    }
+
     /// Whether `value` is one head `[1, 1, context, width]` of a state `[1, heads, context, width]`, just as it was read.
     fn in_a_state(&self, value: ValueId) -> bool {
-        let op = |value: ValueId| self.producers.get(&value).map(|&node| &self.graph.nodes[node].op);
-        match op(value) {
+        match self.op(value) {
             Some(Op::ReadState(_)) => true,
             Some(Op::Slice { x, step, extents, .. }) => {
                 let whole = self.graph.shape(*x);
-                matches!(op(*x), Some(Op::ReadState(_)))
+                matches!(self.op(*x), Some(Op::ReadState(_)))
                     && whole.len() == 4
                     && extents[2..] == whole[2..]
                     && step.iter().all(|&step| step == 1)

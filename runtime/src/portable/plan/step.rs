@@ -252,6 +252,7 @@ impl Step {
             Self::WriteState { data, .. } => vec![data],
         }
     }
+
     /// Every buffer it writes.
     pub(super) fn outputs(&mut self) -> Vec<&mut usize> {
         match self {

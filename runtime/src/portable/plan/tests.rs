@@ -91,22 +91,16 @@ fn a_layer_is_four_matrices_two_scatters_two_norms_and_one_attention() {
     assert_eq!(one_head, expected);
 }
 
+/// A shard whose passes take no time.
+pub(super) const SMALL: Shard =
+    Shard { hidden: 32, heads: 4, kv_heads: 2, head_dim: 8, ffn: 64, rope: 6, context: 64, ..PHI_4_MINI };
+
 /// Memory for results does not grow with the number of layers.
 #[test]
 fn layers_share_buffers() {
     let elements = |layers: usize| {
         let directory = tempfile::tempdir().unwrap();
-        let shard = Shard {
-            hidden: 32,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 8,
-            ffn: 64,
-            rope: 8,
-            context: 64,
-            layers,
-            ..PHI_4_MINI
-        };
+        let shard = Shard { rope: 8, layers, ..SMALL };
         shard.save(directory.path(), 1);
         let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
         Plan::new(&graph, false).unwrap().buffer_elements()
@@ -118,9 +112,7 @@ fn layers_share_buffers() {
 /// The names of the results that elementwise kernels write.
 fn elementwise(watched: bool) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
-    let small =
-        Shard { hidden: 32, heads: 4, kv_heads: 2, head_dim: 8, ffn: 64, rope: 6, context: 64, ..PHI_4_MINI };
-    small.save(directory.path(), 1);
+    SMALL.save(directory.path(), 1);
     let graph = lower(&Arc::new(ModelC::open(directory.path()).unwrap()), None).unwrap();
     let plan = Plan::new(&graph, watched).unwrap();
     let steps = plan.steps.iter().zip(&plan.names);

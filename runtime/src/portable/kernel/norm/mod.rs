@@ -12,9 +12,11 @@ use half::f16;
 
 use super::Isa;
 use super::convert::{narrow, widen};
+use super::elementwise::cycle;
 use super::isa::for_each_isa;
+use super::sums::{accumulate, fold, square};
 use crate::portable::arith::half::{magnitude_bits, round};
-use crate::portable::arith::lanes::{LANES, fold};
+use crate::portable::arith::lanes::LANES;
 use crate::portable::arith::operator::{Binary, Unary};
 
 /// Elements of a block at least, where there are as many: all that is kept of one stays in the first-level cache.
@@ -136,7 +138,7 @@ impl Norm {
         for (factor, &bits) in factors.iter_mut().zip(largest) {
             *factor = self.factor(bits);
         }
-        repeat(factors, columns);
+        cycle(factors, columns);
         sums.fill(0.0);
         for (x, out) in x.chunks(block).zip(out.chunks_mut(block)) {
             let (values, stored) = (&mut values[..out.len()], &mut stored[..out.len()]);
@@ -149,11 +151,11 @@ impl Norm {
             widen(isa, stored, values);
             accumulate(isa, values, sums);
         }
-        fold_sums(sums, columns);
+        fold(isa, sums, columns);
         for (factor, &sum) in factors.iter_mut().zip(&sums[..columns]) {
             *factor = self.inverse(sum / weight.len() as f32, *factor);
         }
-        repeat(factors, columns);
+        cycle(factors, columns);
         for (weight, out) in weight.chunks(block / columns.max(1)).zip(out.chunks_mut(block)) {
             let (values, others) = (&mut values[..out.len()], &mut others[..weight.len()]);
             widen(isa, out, values);
@@ -182,20 +184,6 @@ impl Norm {
     }
 }
 
-/// The first `columns` of `values`, over and over.
-fn repeat(values: &mut [f32], columns: usize) {
-    if let ([first, rest @ ..], 1) = (&mut *values, columns) {
-        rest.fill(*first);
-        return;
-    }
-    let mut known = columns.min(values.len());
-    while known > 0 && known < values.len() {
-        let more = known.min(values.len() - known);
-        values.copy_within(..more, known);
-        known += more;
-    }
-}
-
 /// The largest of each column among `lanes`, which are one or sixteen a column.
 fn fold_largest(lanes: &mut [u16], columns: usize) -> &[u16] {
     let mut length = lanes.len();
@@ -205,18 +193,6 @@ fn fold_largest(lanes: &mut [u16], columns: usize) -> &[u16] {
         low.iter_mut().zip(high).for_each(|(low, high)| *low = (*low).max(*high));
     }
     &lanes[..length]
-}
-
-/// The sums of each column, left in the first `columns` of `lanes` `[16, columns]`.
-fn fold_sums(lanes: &mut [f32], columns: usize) {
-    if let ([first, ..], 1) = (lanes.as_chunks_mut::<LANES>().0, columns) {
-        first[0] = fold(*first);
-        return;
-    }
-    for half in [8, 4, 2, 1] {
-        let (low, high) = lanes[..2 * half * columns].split_at_mut(half * columns);
-        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-    }
 }
 
 for_each_isa! {
@@ -232,14 +208,6 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    fn square(values: &mut [f32]) {
-        for value in values.iter_mut() {
-            *value *= *value;
-        }
-    }
-}
-
-for_each_isa! {
     /// Takes into each of `lanes` the largest magnitude of those that fall to it. As bits, magnitudes are in order, and NaN is
     /// above all.
     fn largest(x: &[f16], lanes: &mut [u16]) {
@@ -249,27 +217,6 @@ for_each_isa! {
         }
         for x in x.chunks(lanes.len().max(1)) {
             lanes.iter_mut().zip(x).for_each(|(lane, &x)| *lane = (*lane).max(magnitude_bits(x)));
-        }
-    }
-}
-
-for_each_isa! {
-    /// Adds to each of `lanes` the values that fall to it.
-    fn accumulate(values: &[f32], lanes: &mut [f32]) {
-        if let ([lanes], []) = lanes.as_chunks_mut::<LANES>() {
-            let (whole, rest) = values.as_chunks::<LANES>();
-            let mut sums = *lanes;
-            for terms in whole {
-                for lane in 0..LANES {
-                    sums[lane] += terms[lane];
-                }
-            }
-            sums.iter_mut().zip(rest).for_each(|(sum, term)| *sum += term);
-            *lanes = sums;
-            return;
-        }
-        for terms in values.chunks(lanes.len().max(1)) {
-            lanes.iter_mut().zip(terms).for_each(|(lane, term)| *lane += term);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn run(
     }
 }
 
-impl<'a> Index<'a> {
+impl Index<'_> {
     /// A norm whose last operation is `node`, see [`norm`], and the nodes that it is made of besides.
     pub(super) fn norm(
         &self,
@@ -170,11 +170,6 @@ impl<'a> Index<'a> {
             && !shape.contains(&0);
         let columns = shape[end..].iter().product();
         (fits && columns <= norm::MAX_COLUMNS).then_some(columns)
-    }
-
-    /// The operation that computes `value`.
-    fn op(&self, value: ValueId) -> Option<&'a Op> {
-        self.producers.get(&value).map(|&node| &self.graph.nodes[node].op)
     }
 
     /// The operands of a binary operation, last the one that is `meant`.

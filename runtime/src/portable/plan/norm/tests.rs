@@ -4,12 +4,13 @@ use std::sync::Arc;
 use anepipe_mil::modelc::ModelC;
 
 use crate::device::Device;
-use crate::portable::fixture::layer::{PHI_4_MINI, Shard};
+use crate::portable::fixture::layer::Shard;
 use crate::portable::fixture::random::Random;
 use crate::portable::fixture::{Model, Var, half, ints};
 use crate::portable::graph::lower;
 use crate::portable::plan::Plan;
 use crate::portable::plan::step::Step;
+use crate::portable::plan::tests::SMALL;
 use crate::portable::{Executor, PortableDevice};
 
 const CHANNELS: usize = 37;
@@ -212,17 +213,7 @@ fn a_norm_is_one_step_where_nothing_else_sees_what_it_leaves_out() {
 
 #[test]
 fn every_norm_of_a_shard_is_one_step_and_adds_what_stands_before_it() {
-    let shard = Shard {
-        hidden: 32,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8,
-        ffn: 64,
-        rope: 6,
-        context: 64,
-        layers: 2,
-        ..PHI_4_MINI
-    };
+    let shard = Shard { layers: 2, ..SMALL };
     let folder = tempfile::tempdir().unwrap();
     for width in [1, 4, 32] {
         for (output_norm, expected) in
