@@ -69,25 +69,8 @@ impl Copy {
     }
 }
 
-/// Slots of most passes, and so the short extent of most transposes.
-const FOUR: usize = 4;
-
 fn walk(loops: &[Loop], source: usize, target: usize, x: &[f16], out: &mut [f16]) {
     match loops {
-        [Loop { extent: FOUR, source: 1, target: apart }, Loop { extent, source: step, target: 1 }]
-            if *step >= FOUR && (1..=*apart).contains(extent) =>
-        {
-            let mut rows = out[target..].chunks_mut(*apart);
-            let rows = std::array::from_fn(|_| rows.next().map_or(&mut [][..], |row| &mut row[..*extent]));
-            separate(&x[source..], *step, rows);
-        }
-        [Loop { extent: FOUR, source: apart, target: 1 }, Loop { extent, source: 1, target: step }]
-            if *step >= FOUR && (1..=*apart).contains(extent) =>
-        {
-            let mut rows = x[source..].chunks(*apart);
-            let rows = std::array::from_fn(|_| rows.next().map_or(&[][..], |row| &row[..*extent]));
-            join(rows, &mut out[target..], *step);
-        }
         [] => out[target] = x[source],
         [Loop { extent, source: 1, target: 1 }] => {
             out[target..target + extent].copy_from_slice(&x[source..source + extent]);
@@ -110,24 +93,6 @@ fn walk(loops: &[Loop], source: usize, target: usize, x: &[f16], out: &mut [f16]
             for index in 0..*extent {
                 walk(inner, source + index * from, target + index * to, x, out);
             }
-        }
-    }
-}
-
-/// Moves the first four of each `step` elements of `x` to a row each.
-fn separate(x: &[f16], step: usize, [a, b, c, d]: [&mut [f16]; FOUR]) {
-    for ((((a, b), c), d), x) in a.iter_mut().zip(b).zip(c).zip(d).zip(x.chunks(step)) {
-        if let Some(four) = x.first_chunk() {
-            [*a, *b, *c, *d] = *four;
-        }
-    }
-}
-
-/// Moves an element of each row to the first four of each `step` of `out`.
-fn join([a, b, c, d]: [&[f16]; FOUR], out: &mut [f16], step: usize) {
-    for ((((a, b), c), d), out) in a.iter().zip(b).zip(c).zip(d).zip(out.chunks_mut(step)) {
-        if let Some(four) = out.first_chunk_mut() {
-            *four = [*a, *b, *c, *d];
         }
     }
 }
