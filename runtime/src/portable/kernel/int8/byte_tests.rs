@@ -12,6 +12,9 @@ struct Case {
     count: usize,
     weights: Vec<i8>,
     digits: Digits,
+    /// The same in groups of two.
+    #[cfg(target_arch = "x86_64")]
+    twos: Digits,
     #[cfg(target_arch = "aarch64")]
     pairs: neon::Pairs,
     expected: Vec<Sums>,
@@ -54,7 +57,11 @@ fn kernels() -> Vec<Kernel> {
             },
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => |case, group, weights, sums| {
-                avx512::multiply(case.digits.group(group), weights, sums);
+                let rows = sums.len();
+                let mut strip = [[0; GROUP]; STRIP];
+                strip[..rows].copy_from_slice(sums);
+                avx512::multiply(&case.twos, group, weights, std::slice::from_mut(&mut strip));
+                sums.copy_from_slice(&strip[..rows]);
             },
             #[cfg(target_arch = "aarch64")]
             Level::Neon => |case, group, weights, sums| {
@@ -109,8 +116,12 @@ impl Case {
         (weights_name, weight): Pattern<i8>,
     ) -> Self {
         let weights: Vec<i8> = (0..rows * length).map(weight).collect();
-        let mut digits = Digits::default();
+        let mut digits = Digits::in_groups_of(GROUP);
         digits.start(count, length);
+        #[cfg(target_arch = "x86_64")]
+        let mut twos = Digits::in_groups_of(avx512::PAIR);
+        #[cfg(target_arch = "x86_64")]
+        twos.start(count, length);
         #[cfg(target_arch = "aarch64")]
         let mut pairs = neon::Pairs::default();
         #[cfg(target_arch = "aarch64")]
@@ -132,13 +143,15 @@ impl Case {
                 expected[column / GROUP * rows + row][column % GROUP] = products.sum();
             }
             digits.store(Isa::best(), column, &integers);
+            #[cfg(target_arch = "x86_64")]
+            twos.store(Isa::best(), column, &integers);
             #[cfg(target_arch = "aarch64")]
             pairs.store(column, &digits);
         }
         #[cfg(target_arch = "aarch64")]
         return Self { name, count, weights, digits, pairs, expected };
         #[cfg(not(target_arch = "aarch64"))]
-        Self { name, count, weights, digits, expected }
+        Self { name, count, weights, digits, twos, expected }
     }
 
     /// Whether `multiply` gives what is expected, added to what was there before.

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use super::GROUP;
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::isa::for_each_isa;
 
@@ -40,11 +39,13 @@ impl Lowest {
 }
 
 /// The digits of several columns.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Digits {
+    /// Columns of a group, at most.
+    together: usize,
     count: usize,
     length: usize,
-    /// Per group of columns, per block, per column of the group: digits 1, 2 and 3.
+    /// Per group, per block, per column of the group: digits 1, 2 and 3.
     dense: Vec<[Block; DENSE]>,
     /// Digit 0, per column.
     lowest: Vec<Lowest>,
@@ -68,6 +69,25 @@ pub(super) struct Group<'a> {
 }
 
 impl Digits {
+    /// No columns yet, of which `together` will be multiplied together.
+    pub(super) fn in_groups_of(together: usize) -> Self {
+        Self {
+            together,
+            count: 0,
+            length: 0,
+            dense: Vec::new(),
+            lowest: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            corrections: Vec::new(),
+        }
+    }
+
+    /// Number of groups, of which the last may have fewer columns.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn groups(&self) -> usize {
+        self.count.div_ceil(self.together)
+    }
+
     pub(super) fn start(&mut self, count: usize, length: usize) {
         (self.count, self.length) = (count, length);
         let blocks = length.div_ceil(BLOCK);
@@ -90,8 +110,8 @@ impl Digits {
     }
 
     pub(super) fn store(&mut self, isa: Isa, column: usize, integers: &[i32]) {
-        let (start, count) = self.place(column / GROUP);
-        let dense = self.dense[start..].iter_mut().skip(column % GROUP).step_by(count);
+        let (start, count) = self.place(column / self.together);
+        let dense = self.dense[start..].iter_mut().skip(column % self.together).step_by(count);
         let lowest = &mut self.lowest[column];
         let mut sums = [0i32; 4];
         for (block, (integers, dense)) in integers.chunks(BLOCK).zip(dense).enumerate() {
@@ -110,7 +130,8 @@ impl Digits {
 
     pub(super) fn group(&self, group: usize) -> Group<'_> {
         let (start, count) = self.place(group);
-        let columns = group * GROUP..group * GROUP + count;
+        let first = group * self.together;
+        let columns = first..first + count;
         Group {
             length: self.length,
             dense: &self.dense[start..start + count * self.length.div_ceil(BLOCK)],
@@ -122,8 +143,8 @@ impl Digits {
 
     /// Where a group starts, and how many columns it has.
     fn place(&self, group: usize) -> (usize, usize) {
-        let first = group * GROUP;
-        (first * self.length.div_ceil(BLOCK), (self.count - first).min(GROUP))
+        let first = group * self.together;
+        (first * self.length.div_ceil(BLOCK), (self.count - first).min(self.together))
     }
 }
 

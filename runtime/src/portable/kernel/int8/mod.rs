@@ -101,7 +101,7 @@ impl Columns {
             integers: Vec::new(),
             limbs: limbs::Limbs::default(),
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            digits: digits::Digits::default(),
+            digits: digits::Digits::in_groups_of(together(isa)),
             #[cfg(target_arch = "aarch64")]
             pairs: neon::Pairs::default(),
         }
@@ -252,9 +252,7 @@ impl Columns {
                 groups.for_each(|(group, sums)| avx_vnni::multiply(self.digits.group(group), weights, sums));
             }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => {
-                groups.for_each(|(group, sums)| avx512::multiply(self.digits.group(group), weights, sums));
-            }
+            Level::Avx512 => avx512::multiply(&self.digits, first, weights, sums),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => {
                 groups.for_each(|(group, sums)| neon::multiply(self.digits.group(group), weights, sums));
@@ -264,6 +262,16 @@ impl Columns {
                 neon::multiply_i8mm((&self.digits, &self.pairs), group, weights, sums);
             }),
         }
+    }
+}
+
+/// Columns whose digits stand together.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn together(isa: Isa) -> usize {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::PAIR,
+        _ => GROUP,
     }
 }
 
