@@ -1,9 +1,9 @@
 //! Threads that stay awake between kernels.
 //!
 //! A pass is hundreds of kernels, most of them shorter than it takes to wake a thread. So whoever has worked on one goes on looking
-//! for the next for a while, and only then sleeps. Work is pieces that an atomic counter gives out; the caller takes part, and whoever
-//! finds the pool busy (another session, or a piece that shares work itself) does its work alone. Nothing is allocated once the
-//! threads run.
+//! for the next for a while, and only then sleeps. Work is pieces, of which each thread has a run of its own to begin with, as memory
+//! likes to be read one piece after the next; who is done with it helps with the others'. The caller takes part, and whoever finds the
+//! pool busy (another session, or a piece that shares work itself) does its work alone. Nothing is allocated once the threads run.
 //!
 //! A worker that the system is keeping from running when a job comes is not waited for: it has not joined, and when the job is
 //! closed it cannot any more. One that has joined is, first awake, then asleep, so that it gets the core it needs.
@@ -40,8 +40,8 @@ struct Shared {
     /// Whether the pool is being dropped.
     ended: AtomicBool,
     job: UnsafeCell<Job>,
-    /// The next piece of the job that nobody has taken.
-    next: AtomicUsize,
+    /// One for each thread, the caller's first.
+    runs: Vec<Run>,
     /// Workers that sleep, or are about to.
     asleep: AtomicUsize,
     /// What a worker panicked with.
@@ -52,6 +52,13 @@ struct Shared {
     jobs: Condvar,
     /// The caller sleeps here until the workers are done.
     done: Condvar,
+}
+
+/// Pieces of a job that one thread begins with; those of the others follow, in the order of threads.
+#[repr(align(64))] // so that threads at work on their own do not wait for each other's caches
+struct Run {
+    /// The next piece that nobody has taken.
+    next: AtomicUsize,
 }
 
 /// The low half of [`Shared::state`] is how many workers are in the job, and these flags; the high half is the job's number.
@@ -82,12 +89,13 @@ unsafe impl Send for Shared {}
 impl Pool {
     /// A pool of `count` threads, the caller's included.
     pub(super) fn new(count: usize) -> std::io::Result<Self> {
+        let count = count.clamp(1, MEMBERS as usize);
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             busy: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             job: UnsafeCell::new(Job { work: &|_| {}, pieces: 0 }),
-            next: AtomicUsize::new(0),
+            runs: (0..count).map(|_| Run { next: AtomicUsize::new(0) }).collect(),
             asleep: AtomicUsize::new(0),
             panic: Mutex::new(None),
             gate: Mutex::new(()),
@@ -96,10 +104,10 @@ impl Pool {
         });
         // Dropped on an error, which ends the threads that have been started.
         let mut pool = Self { shared, workers: Vec::new() };
-        for index in 1..count.min(MEMBERS as usize) {
+        for index in 1..count {
             let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new().name(format!("anepipe-{index}"));
-            pool.workers.push(thread.spawn(move || shared.serve())?);
+            pool.workers.push(thread.spawn(move || shared.serve(index))?);
         }
         Ok(pool)
     }
@@ -127,8 +135,8 @@ impl Pool {
         let job = Job { work, pieces };
         // SAFETY: this caller holds `busy`, and the job before is closed and left: nobody else reads or writes it.
         unsafe { *shared.job.get() = job };
-        shared.open();
-        shared.take(job);
+        shared.open(pieces);
+        shared.take(job, 0);
         drop(turn);
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
@@ -166,8 +174,10 @@ impl Drop for Turn<'_> {
 
 impl Shared {
     /// Lets workers join the job.
-    fn open(&self) {
-        self.next.store(0, Ordering::Relaxed);
+    fn open(&self, pieces: usize) {
+        for (index, run) in self.runs.iter().enumerate() {
+            run.next.store(self.begin(index, pieces), Ordering::Relaxed);
+        }
         let number = (self.state.load(Ordering::Relaxed) >> NUMBER).wrapping_add(1);
         // Sequentially consistent with the worker's part in `sleep`: one of the two sees what the other did.
         self.state.store(number << NUMBER | OPEN, Ordering::SeqCst);
@@ -182,14 +192,31 @@ impl Shared {
         self.jobs.notify_all();
     }
 
-    /// Works on pieces until none is left.
-    fn take(&self, job: Job) {
-        loop {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= job.pieces {
-                return;
+    /// The piece that run number `index` begins with.
+    fn begin(&self, index: usize, pieces: usize) -> usize {
+        // Neither overflows nor leaves a run with more than one piece above another's.
+        let (each, more) = (pieces / self.runs.len(), pieces % self.runs.len());
+        index * each + index.min(more)
+    }
+
+    /// Works on pieces until none is left, those of run number `own` first.
+    fn take(&self, job: Job, own: usize) {
+        for index in (own..self.runs.len()).chain(0..own) {
+            let end = self.begin(index + 1, job.pieces);
+            loop {
+                let piece = self.runs[index].next.fetch_add(1, Ordering::Relaxed);
+                if piece >= end {
+                    break;
+                }
+                (job.work)(piece);
             }
-            (job.work)(piece);
+        }
+    }
+
+    /// Leaves whatever nobody has taken.
+    fn leave(&self) {
+        for run in &self.runs {
+            run.next.store(usize::MAX / 2, Ordering::Relaxed);
         }
     }
 
@@ -197,7 +224,7 @@ impl Shared {
     fn close(&self) {
         let left = |state: u64| state & MEMBERS == 0;
         // A caller that panicked leaves pieces; workers need not do them.
-        self.next.store(usize::MAX / 2, Ordering::Relaxed);
+        self.leave();
         if left(self.state.fetch_and(!OPEN, Ordering::AcqRel)) {
             return;
         }
@@ -213,7 +240,7 @@ impl Shared {
     }
 
     /// The life of a worker.
-    fn serve(&self) {
+    fn serve(&self, index: usize) {
         let mut latest = 0;
         while let Some(state) = self.find(latest) {
             latest = state >> NUMBER;
@@ -222,9 +249,9 @@ impl Shared {
             }
             // SAFETY: this worker has joined, so the job's caller waits for it; see `Sync` above.
             let job = unsafe { *self.job.get() };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take(job))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take(job, index))) {
                 *lock(&self.panic) = Some(panic);
-                self.next.store(job.pieces, Ordering::Relaxed);
+                self.leave();
             }
             let before = self.state.fetch_sub(1, Ordering::AcqRel);
             if before & WAITING != 0 && before & MEMBERS == 1 {
@@ -316,6 +343,34 @@ mod tests {
                 let pieces = job % 7;
                 assert_eq!(counts(&pool, pieces), vec![1; pieces]);
             }
+        }
+    }
+
+    #[test]
+    fn a_thread_goes_on_with_the_piece_behind_the_one_before() {
+        let pool = Pool::new(2).unwrap();
+        let seen = Mutex::new(Vec::new());
+        // The first pieces of both threads wait for each other.
+        let barrier = std::sync::Barrier::new(2);
+        pool.share(20, &|piece| {
+            lock(&seen).push((std::thread::current().id(), piece));
+            if piece % 10 == 0 {
+                barrier.wait();
+            }
+        });
+        let of = |own: bool| {
+            let here = std::thread::current().id();
+            let seen = seen.lock().unwrap();
+            seen.iter().filter(|(id, _)| (*id == here) == own).map(|(_, piece)| *piece).collect::<Vec<_>>()
+        };
+        for (pieces, first) in [(of(true), 0), (of(false), 10)] {
+            let rises = pieces.windows(2).filter(|two| two[1] != two[0] + 1).count();
+            assert_eq!(pieces[0], first);
+            // All of one's own in turn, and then some of the other's.
+            assert!(
+                rises <= 1 || pieces.iter().filter(|piece| **piece / 10 * 10 == first).count() < 10,
+                "{pieces:?}"
+            );
         }
     }
 

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use super::digits::{BLOCK, Block, DENSE, Digits, Group};
 use super::{GROUP, STRIP, Sums};
+use crate::portable::arith::fixed;
 
 /// Columns that are multiplied together.
 pub(super) const PAIR: usize = 2;
@@ -41,6 +42,8 @@ pub(super) fn multiply(digits: &Digits, first: usize, weights: &[i8], sums: &mut
     }
     let first = first * GROUP / PAIR;
     let pairs = (digits.groups() - first).min(sums.len() * GROUP / PAIR);
+    // A column by itself only comes last.
+    let whole = pairs - usize::from(digits.group(first + pairs - 1).corrections.len() < PAIR);
     for pair in 0..pairs {
         let column = pair * PAIR;
         let sums = &mut sums[column / GROUP];
@@ -48,8 +51,8 @@ pub(super) fn multiply(digits: &Digits, first: usize, weights: &[i8], sums: &mut
         let group = digits.group(first + pair);
         // SAFETY: the caller holds an `Isa` that was detected to include these features.
         unsafe {
-            match (group.corrections.len(), pairs) {
-                (1, _) => column_sweep(group, weights, pair == 0, out),
+            match (group.corrections.len(), whole) {
+                (1, _) => column_sweep(group, weights, whole == 0, out),
                 (_, 1) => pair_sweep::<4>(group, weights, pair, out),
                 (_, 2 | 3) => pair_sweep::<2>(group, weights, pair, out),
                 _ => pair_sweep::<1>(group, weights, pair, out),
@@ -65,20 +68,29 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Adds what the digits of `T` columns come to in rows from `row` on. `totals` have sums of digits 0 to 3, each of the
-    /// first row's columns, the next one's, and so on.
+    /// Adds what the digits of `T` columns come to in rows from `row` on: sums of the lowest digit and of the dense ones,
+    /// each of the first row's columns, the next one's, and so on.
     #[target_feature(enable = "avx512f,avx512vl")]
     #[inline]
-    fn add<const T: usize>(&mut self, row: usize, totals: [__m256i; 4], correction: __m512i) {
-        let [d0, d1, d2, d3] = totals.map(|digits| _mm512_cvtepi32_epi64(digits));
-        let upper = _mm512_add_epi64(_mm512_slli_epi64::<8>(d3), d2);
-        let lower = _mm512_add_epi64(_mm512_slli_epi64::<8>(d1), d0);
+    fn add<const T: usize>(
+        &mut self,
+        row: usize,
+        lowest: __m256i,
+        [d1, d2, d3]: [__m256i; DENSE],
+        correction: __m512i,
+    ) {
+        let wide = |digits| _mm512_cvtepi32_epi64(digits);
+        let upper = _mm512_add_epi64(_mm512_slli_epi64::<8>(wide(d3)), wide(d2));
+        let lower = _mm512_add_epi64(_mm512_slli_epi64::<8>(wide(d1)), wide(lowest));
         let sum = _mm512_add_epi64(_mm512_add_epi64(_mm512_slli_epi64::<16>(upper), lower), correction);
         let mut values = [0i64; SUMS];
         // SAFETY: eight int64 are written to an array of eight.
         unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sum) };
+        let column = self.column.min(GROUP - T);
         for (sums, values) in self.sums[row..].iter_mut().zip(values.as_chunks::<T>().0) {
-            sums[self.column..].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            for (sum, value) in sums[column..column + T].iter_mut().zip(values) {
+                *sum += value;
+            }
         }
     }
 }
@@ -99,7 +111,7 @@ fn correction(group: Group<'_>) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn column_sweep(group: Group<'_>, weights: &[i8], first: bool, mut out: Out<'_>) {
     let blocks = 0..group.length.div_ceil(BLOCK);
-    let correction = correction(group);
+    let (correction, used) = (correction(group), Lowest::of(group));
     for (index, rows) in weights.chunks(SUMS * group.length).enumerate() {
         let mut dense = [[_mm512_setzero_si512(); SUMS]; DENSE];
         for (place, row) in rows.chunks_exact(group.length).enumerate() {
@@ -108,9 +120,10 @@ fn column_sweep(group: Group<'_>, weights: &[i8], first: bool, mut out: Out<'_>)
                 dense[place] = lanes;
             }
         }
-        let lowest = lowest::<1, SUMS>(group, blocks.clone(), &rows_of(rows, group.length));
-        let [d1, d2, d3] = dense.map(|lanes| totals(&lanes));
-        out.add::<1>(index * SUMS, [lowest, d1, d2, d3], correction);
+        let [d1, d2, d3] = &dense;
+        let dense = [totals(d1), totals(d2), totals(d3)];
+        let lowest = lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length));
+        out.add::<1>(index * SUMS, lowest, dense, correction);
     }
 }
 
@@ -129,8 +142,9 @@ fn line<const ASK: bool>(group: Group<'_>, row: &[i8]) -> [__m512i; DENSE] {
             add_one(lanes, flip(load(block)), digits);
         }
     }
+    let row = Rows { rows: [row], length: row.len() };
     for (index, digits) in group.dense.iter().enumerate().skip(2 * twos.len()) {
-        add_one(&mut lanes[0], block(row, index), digits);
+        add_one(&mut lanes[0], row.block(0, index), digits);
     }
     let [even, odd] = lanes;
     std::array::from_fn(|digit| _mm512_add_epi32(even[digit], odd[digit]))
@@ -150,6 +164,7 @@ fn add_one(lanes: &mut [__m512i; DENSE], weights: __m512i, digits: &[Block; DENS
 fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize, mut out: Out<'_>) {
     let blocks = group.length.div_ceil(BLOCK);
     let size = blocks.div_ceil(blocks.div_ceil(CACHED).max(1)).max(1);
+    let used = Lowest::of(group);
     // Later turns ask for lines that are there by then.
     let asked = (turn * LINES).min(4 - LINES) * weights.len() / 4;
     let mut ahead = weights.as_ptr().wrapping_add(weights.len() + asked);
@@ -157,11 +172,11 @@ fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize,
         let part = first..(first + size).min(blocks);
         let correction = if first == 0 { correction(group) } else { _mm512_setzero_si512() };
         for (index, rows) in weights.chunks(ROWS * group.length).enumerate() {
-            let rows = rows_of(rows, group.length);
-            let dense = tile::<LINES>(group, part.clone(), &rows, &mut ahead);
-            let lowest = lowest::<PAIR, ROWS>(group, part.clone(), &rows);
-            let [d1, d2, d3] = dense.map(|lanes| totals(&lanes));
-            out.add::<PAIR>(index * ROWS, [lowest, d1, d2, d3], correction);
+            let rows = Rows::of(rows, group.length);
+            let [d1, d2, d3] = &tile::<LINES>(group, part.clone(), rows, &mut ahead);
+            let dense = [totals(d1), totals(d2), totals(d3)];
+            let lowest = lowest::<PAIR, ROWS>(group, &used, part.clone(), rows);
+            out.add::<PAIR>(index * ROWS, lowest, dense, correction);
         }
     }
 }
@@ -172,24 +187,24 @@ fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize,
 fn tile<const LINES: usize>(
     group: Group<'_>,
     part: Range<usize>,
-    rows: &[&[i8]; ROWS],
+    rows: Rows<'_, ROWS>,
     ahead: &mut *const i8,
 ) -> [Lanes; DENSE] {
     let mut lanes = [[_mm512_setzero_si512(); SUMS]; DENSE];
     let (dense, _) = group.dense.as_chunks::<PAIR>();
-    let end = group.length / BLOCK;
-    let whole = part.start..part.end.min(end);
-    let dense_whole = &dense[whole.clone()];
-    let own = rows.map(|row| &row.as_chunks::<BLOCK>().0[whole.clone()][..dense_whole.len()]);
-    for (index, digits) in dense_whole.iter().enumerate() {
+    let whole = part.start..part.end.min(rows.length / BLOCK);
+    for (index, digits) in whole.clone().zip(&dense[whole]) {
         for _ in 0..LINES {
             _mm_prefetch::<_MM_HINT_T1>(*ahead);
             *ahead = ahead.wrapping_add(BLOCK);
         }
-        add_four(&mut lanes, own.map(|blocks| flip(load(&blocks[index]))), digits);
+        // SAFETY: only whole blocks are counted.
+        let weights = std::array::from_fn(|row| unsafe { rows.whole_block(row, index) });
+        add_four(&mut lanes, weights, digits);
     }
-    if part.end > end {
-        add_four(&mut lanes, rows.map(|row| block(row, end)), &dense[end]);
+    if part.end > rows.length / BLOCK {
+        let last = part.end - 1;
+        add_four(&mut lanes, std::array::from_fn(|row| rows.block(row, last)), &dense[last]);
     }
     lanes
 }
@@ -208,31 +223,89 @@ fn add_four(lanes: &mut [Lanes; DENSE], weights: [__m512i; ROWS], digits: &[[Blo
     }
 }
 
-/// The sums of the lowest digits of T columns with R rows, from those blocks of `part` that have any.
+/// The blocks in which some column of a group has lowest digits, a bit for each.
+struct Lowest([u64; fixed::MAX_COLUMN / BLOCK / 64]);
+
+impl Lowest {
+    fn of(group: Group<'_>) -> Self {
+        let mut bits = [0; _];
+        for &block in group.lowest.iter().flat_map(|lowest| &lowest.used) {
+            bits[block as usize / 64] |= 1 << (block % 64);
+        }
+        Self(bits)
+    }
+
+    /// Those of a word's blocks that are in `part` and in here, a bit for each.
+    fn within(&self, part: &Range<usize>, word: usize) -> u64 {
+        let from = u64::MAX << part.start.saturating_sub(word * 64);
+        let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
+        self.0[word] & from & to
+    }
+}
+
+/// The sums of the lowest digits of T columns with R rows, from the blocks of `part` that have any.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn lowest<const T: usize, const R: usize>(group: Group<'_>, part: Range<usize>, rows: &[&[i8]; R]) -> __m256i {
-    let used: [&[u32]; T] = std::array::from_fn(|column| group.lowest[column].used_in(part.clone()));
-    if used.iter().all(|used| used.is_empty()) {
-        return _mm256_setzero_si256();
-    }
+fn lowest<const T: usize, const R: usize>(
+    group: Group<'_>,
+    used: &Lowest,
+    part: Range<usize>,
+    rows: Rows<'_, R>,
+) -> __m256i {
     let mut lanes = [_mm512_setzero_si512(); SUMS];
-    for (column, used) in used.into_iter().enumerate() {
-        for &index in used {
-            let digits = load(&group.lowest[column].blocks[index as usize].0);
-            for (row, weights) in rows.iter().enumerate() {
-                let lanes = &mut lanes[row * T + column];
-                *lanes = _mm512_dpbusd_epi32(*lanes, block(weights, index as usize), digits);
+    let columns: [&[Block]; T] = std::array::from_fn(|column| &group.lowest[column].blocks[..part.end]);
+    for word in part.start / 64..part.end.div_ceil(64) {
+        let mut bits = used.within(&part, word);
+        while bits != 0 {
+            let index = word * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            let digits: [__m512i; T] = std::array::from_fn(|column| load(&columns[column][index].0));
+            for row in 0..R {
+                let weights = rows.block(row, index);
+                for column in 0..T {
+                    let lanes = &mut lanes[row * T + column];
+                    *lanes = _mm512_dpbusd_epi32(*lanes, weights, digits[column]);
+                }
             }
         }
     }
     totals(&lanes)
 }
 
-/// As many rows as are multiplied at a time; the last again for those that are missing.
-fn rows_of<const R: usize>(weights: &[i8], length: usize) -> [&[i8]; R] {
-    let last = weights.len() / length - 1;
-    std::array::from_fn(|row| &weights[row.min(last) * length..][..length])
+/// R rows of the same length.
+#[derive(Clone, Copy)]
+struct Rows<'a, const R: usize> {
+    rows: [&'a [i8]; R],
+    length: usize,
+}
+
+impl<'a, const R: usize> Rows<'a, R> {
+    /// The rows of `weights`; the last one again where there are fewer.
+    fn of(weights: &'a [i8], length: usize) -> Self {
+        let last = weights.len() / length - 1;
+        Self { rows: std::array::from_fn(|row| &weights[row.min(last) * length..][..length]), length }
+    }
+
+    /// A block of a row as unsigned bytes w + 128; what is beyond the row's end meets digits of zero.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    fn block(&self, row: usize, index: usize) -> __m512i {
+        let start = index * BLOCK;
+        let mask = u64::MAX.unbounded_shr((start + BLOCK).saturating_sub(self.length) as u32);
+        // SAFETY: no more bytes are read than the row has from there on; a row that ends before is not read.
+        flip(unsafe { _mm512_maskz_loadu_epi8(mask, self.rows[row].as_ptr().wrapping_add(start)) })
+    }
+
+    /// [`Rows::block`] of a block that is whole.
+    ///
+    /// # Safety
+    /// `index` is below `length / BLOCK`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn whole_block(&self, row: usize, index: usize) -> __m512i {
+        // SAFETY: each row has `length` bytes, and the caller keeps to the whole blocks of these.
+        flip(unsafe { _mm512_loadu_si512(self.rows[row].as_ptr().add(index * BLOCK).cast()) })
+    }
 }
 
 /// The sum of each register's sixteen int32. None overflows: 65536 · 255 · 128 < 2³¹.
@@ -258,16 +331,6 @@ fn totals(lanes: &Lanes) -> __m256i {
         _mm256_permute2x128_si256::<0x20>(first, second),
         _mm256_permute2x128_si256::<0x31>(first, second),
     )
-}
-
-/// A block of a row as [`flip`] gives it; what is beyond the row's end meets digits of zero.
-#[target_feature(enable = "avx512f,avx512bw")]
-#[inline]
-fn block(row: &[i8], index: usize) -> __m512i {
-    let weights = &row[index * BLOCK..];
-    let mask = u64::MAX >> (BLOCK - weights.len().min(BLOCK));
-    // SAFETY: as many bytes are read as there are.
-    flip(unsafe { _mm512_maskz_loadu_epi8(mask, weights.as_ptr()) })
 }
 
 /// 64 weights as unsigned bytes w + 128.
