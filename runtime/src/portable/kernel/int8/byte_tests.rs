@@ -121,7 +121,7 @@ impl Case {
         #[cfg(target_arch = "x86_64")]
         let mut twos = Digits::in_groups_of(avx512::PAIR);
         #[cfg(target_arch = "x86_64")]
-        twos.start(count, length);
+        twos.start(avx512::padded(count), length);
         #[cfg(target_arch = "aarch64")]
         let mut pairs = neon::Pairs::default();
         #[cfg(target_arch = "aarch64")]

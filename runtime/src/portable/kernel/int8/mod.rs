@@ -171,7 +171,9 @@ impl Columns {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => self.limbs.start(count, self.length),
             #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni | Level::Avx512 => self.digits.start(count, self.length),
+            Level::AvxVnni => self.digits.start(count, self.length),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => self.digits.start(avx512::padded(count), self.length),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => self.digits.start(count, self.length),
             #[cfg(target_arch = "aarch64")]
