@@ -347,31 +347,25 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_goes_on_with_the_piece_behind_the_one_before() {
+    fn threads_begin_with_runs_of_their_own_and_then_help() {
         let pool = Pool::new(2).unwrap();
-        let seen = Mutex::new(Vec::new());
+        let (here, taken) = (std::thread::current().id(), Mutex::new([Vec::new(), Vec::new()]));
         // The first pieces of both threads wait for each other.
         let barrier = std::sync::Barrier::new(2);
         pool.share(20, &|piece| {
-            lock(&seen).push((std::thread::current().id(), piece));
+            lock(&taken)[usize::from(std::thread::current().id() != here)].push(piece);
             if piece % 10 == 0 {
                 barrier.wait();
             }
         });
-        let of = |own: bool| {
-            let here = std::thread::current().id();
-            let seen = seen.lock().unwrap();
-            seen.iter().filter(|(id, _)| (*id == here) == own).map(|(_, piece)| *piece).collect::<Vec<_>>()
-        };
-        for (pieces, first) in [(of(true), 0), (of(false), 10)] {
-            let rises = pieces.windows(2).filter(|two| two[1] != two[0] + 1).count();
-            assert_eq!(pieces[0], first);
-            // All of one's own in turn, and then some of the other's.
-            assert!(
-                rises <= 1 || pieces.iter().filter(|piece| **piece / 10 * 10 == first).count() < 10,
-                "{pieces:?}"
-            );
+        let taken = taken.into_inner().unwrap();
+        for (run, taken) in [0..10, 10..20].iter().zip(&taken) {
+            assert_eq!(taken[0], run.start);
+            let own = taken.iter().take_while(|piece| run.contains(piece)).count();
+            assert!(taken[..own].is_sorted() && taken[own..].is_sorted(), "{taken:?}");
+            assert!(taken[own..].iter().all(|piece| !run.contains(piece)), "{taken:?}");
         }
+        assert_eq!(taken.iter().flatten().count(), 20);
     }
 
     #[test]

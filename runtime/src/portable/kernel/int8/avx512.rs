@@ -114,6 +114,7 @@ fn correction(group: Group<'_>) -> __m512i {
 fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
     let blocks = 0..group.length.div_ceil(BLOCK);
     let (correction, used) = (correction(group), Lowest::of(group));
+    let any = used.any(&blocks);
     for (index, rows) in weights.chunks(SUMS * group.length).enumerate() {
         let mut dense = [[_mm512_setzero_si512(); SUMS]; DENSE];
         for (place, row) in rows.chunks_exact(group.length).enumerate() {
@@ -123,7 +124,11 @@ fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
         }
         let [d1, d2, d3] = &dense;
         let dense = [totals(d1), totals(d2), totals(d3)];
-        let lowest = lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length));
+        let lowest = if any {
+            lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length))
+        } else {
+            _mm256_setzero_si256()
+        };
         out.add::<1>(index * SUMS, lowest, dense, correction);
     }
 }
@@ -170,11 +175,16 @@ fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize,
     for first in (0..blocks).step_by(size) {
         let part = first..(first + size).min(blocks);
         let correction = if first == 0 { correction(group) } else { _mm512_setzero_si512() };
+        let any = used.any(&part);
         for (index, rows) in weights.chunks(ROWS * group.length).enumerate() {
             let rows = Rows::of(rows, group.length);
             let [d1, d2, d3] = &tile::<LINES>(group, part.clone(), rows, &mut ahead);
             let dense = [totals(d1), totals(d2), totals(d3)];
-            let lowest = lowest::<PAIR, ROWS>(group, &used, part.clone(), rows);
+            let lowest = if any {
+                lowest::<PAIR, ROWS>(group, &used, part.clone(), rows)
+            } else {
+                _mm256_setzero_si256()
+            };
             out.add::<PAIR>(index * ROWS, lowest, dense, correction);
         }
     }
@@ -234,12 +244,22 @@ impl Lowest {
         Self(bits)
     }
 
+    /// Whether any of `part` is in here.
+    fn any(&self, part: &Range<usize>) -> bool {
+        words(part).any(|word| self.within(part, word) != 0)
+    }
+
     /// Those of a word's blocks that are in `part` and in here, a bit for each.
     fn within(&self, part: &Range<usize>, word: usize) -> u64 {
         let from = u64::MAX << part.start.saturating_sub(word * 64);
         let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
         self.0[word] & from & to
     }
+}
+
+/// The words that have bits for the blocks of `part`.
+fn words(part: &Range<usize>) -> Range<usize> {
+    part.start / 64..part.end.div_ceil(64)
 }
 
 /// The sums of the lowest digits of T columns with R rows, from the blocks of `part` that have any.
@@ -253,7 +273,7 @@ fn lowest<const T: usize, const R: usize>(
 ) -> __m256i {
     let mut lanes = [_mm512_setzero_si512(); SUMS];
     let columns: [&[Block]; T] = std::array::from_fn(|column| &group.lowest[column].blocks[..part.end]);
-    for word in part.start / 64..part.end.div_ceil(64) {
+    for word in words(&part) {
         let mut bits = used.within(&part, word);
         while bits != 0 {
             let index = word * 64 + bits.trailing_zeros() as usize;
