@@ -71,7 +71,8 @@ struct Out<'a> {
 
 impl Out<'_> {
     /// Adds what the digits of `T` columns come to in rows from `row` on: sums of the lowest digit and of the dense ones,
-    /// each of the first row's columns, the next one's, and so on.
+    /// each of the first row's columns, the next one's, and so on. Rows that the strip does not have get sums that nobody
+    /// reads.
     #[target_feature(enable = "avx512f,avx512vl")]
     #[inline]
     fn add<const T: usize>(
@@ -88,11 +89,8 @@ impl Out<'_> {
         let mut values = [0i64; SUMS];
         // SAFETY: eight int64 are written to an array of eight.
         unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sum) };
-        let column = self.column.min(GROUP - T);
         for (sums, values) in self.sums[row..].iter_mut().zip(values.as_chunks::<T>().0) {
-            for (sum, value) in sums[column..column + T].iter_mut().zip(values) {
-                *sum += value;
-            }
+            sums[self.column..].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         }
     }
 }
@@ -113,8 +111,7 @@ fn correction(group: Group<'_>) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
     let blocks = 0..group.length.div_ceil(BLOCK);
-    let (correction, used) = (correction(group), Lowest::of(group));
-    let any = used.any(&blocks);
+    let (correction, used) = (correction(group), Used::of(group));
     for (index, rows) in weights.chunks(SUMS * group.length).enumerate() {
         let mut dense = [[_mm512_setzero_si512(); SUMS]; DENSE];
         for (place, row) in rows.chunks_exact(group.length).enumerate() {
@@ -124,11 +121,7 @@ fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
         }
         let [d1, d2, d3] = &dense;
         let dense = [totals(d1), totals(d2), totals(d3)];
-        let lowest = if any {
-            lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length))
-        } else {
-            _mm256_setzero_si256()
-        };
+        let lowest = lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length));
         out.add::<1>(index * SUMS, lowest, dense, correction);
     }
 }
@@ -168,23 +161,18 @@ fn add_one(lanes: &mut [__m512i; DENSE], weights: __m512i, digits: &[Block; DENS
 fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize, mut out: Out<'_>) {
     let blocks = group.length.div_ceil(BLOCK);
     let size = blocks.div_ceil(blocks.div_ceil(CACHED).max(1)).max(1);
-    let used = Lowest::of(group);
+    let used = Used::of(group);
     // Later turns ask for lines that are there by then.
     let asked = (turn * LINES).min(4 - LINES) * weights.len() / 4;
     let mut ahead = weights.as_ptr().wrapping_add(weights.len() + asked);
     for first in (0..blocks).step_by(size) {
         let part = first..(first + size).min(blocks);
         let correction = if first == 0 { correction(group) } else { _mm512_setzero_si512() };
-        let any = used.any(&part);
         for (index, rows) in weights.chunks(ROWS * group.length).enumerate() {
             let rows = Rows::of(rows, group.length);
             let [d1, d2, d3] = &tile::<LINES>(group, part.clone(), rows, &mut ahead);
             let dense = [totals(d1), totals(d2), totals(d3)];
-            let lowest = if any {
-                lowest::<PAIR, ROWS>(group, &used, part.clone(), rows)
-            } else {
-                _mm256_setzero_si256()
-            };
+            let lowest = lowest::<PAIR, ROWS>(group, &used, part.clone(), rows);
             out.add::<PAIR>(index * ROWS, lowest, dense, correction);
         }
     }
@@ -233,9 +221,9 @@ fn add_four(lanes: &mut [Lanes; DENSE], weights: [__m512i; ROWS], digits: &[[Blo
 }
 
 /// The blocks in which some column of a group has lowest digits, a bit for each.
-struct Lowest([u64; fixed::MAX_COLUMN / BLOCK / 64]);
+struct Used([u64; fixed::MAX_COLUMN / BLOCK / 64]);
 
-impl Lowest {
+impl Used {
     fn of(group: Group<'_>) -> Self {
         let mut bits = [0; _];
         for &block in group.lowest.iter().flat_map(|lowest| &lowest.used) {
@@ -244,22 +232,14 @@ impl Lowest {
         Self(bits)
     }
 
-    /// Whether any of `part` is in here.
-    fn any(&self, part: &Range<usize>) -> bool {
-        words(part).any(|word| self.within(part, word) != 0)
+    /// Those of `part`: the number of a word's first block, and a bit for each of its blocks.
+    fn words(&self, part: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        (part.start / 64..part.end.div_ceil(64)).map(|word| {
+            let from = u64::MAX << part.start.saturating_sub(word * 64);
+            let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
+            (word * 64, self.0[word] & from & to)
+        })
     }
-
-    /// Those of a word's blocks that are in `part` and in here, a bit for each.
-    fn within(&self, part: &Range<usize>, word: usize) -> u64 {
-        let from = u64::MAX << part.start.saturating_sub(word * 64);
-        let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
-        self.0[word] & from & to
-    }
-}
-
-/// The words that have bits for the blocks of `part`.
-fn words(part: &Range<usize>) -> Range<usize> {
-    part.start / 64..part.end.div_ceil(64)
 }
 
 /// The sums of the lowest digits of T columns with R rows, from the blocks of `part` that have any.
@@ -267,20 +247,27 @@ fn words(part: &Range<usize>) -> Range<usize> {
 #[inline]
 fn lowest<const T: usize, const R: usize>(
     group: Group<'_>,
-    used: &Lowest,
+    used: &Used,
     part: Range<usize>,
     rows: Rows<'_, R>,
 ) -> __m256i {
+    if used.words(&part).all(|(_, bits)| bits == 0) {
+        return _mm256_setzero_si256();
+    }
     let mut lanes = [_mm512_setzero_si512(); SUMS];
     let columns: [&[Block]; T] = std::array::from_fn(|column| &group.lowest[column].blocks[..part.end]);
-    for word in words(&part) {
-        let mut bits = used.within(&part, word);
+    for (first, mut bits) in used.words(&part) {
         while bits != 0 {
-            let index = word * 64 + bits.trailing_zeros() as usize;
+            let index = first + bits.trailing_zeros() as usize;
             bits &= bits - 1;
             let digits: [__m512i; T] = std::array::from_fn(|column| load(&columns[column][index].0));
             for row in 0..R {
-                let weights = rows.block(row, index);
+                let weights = if index < rows.length / BLOCK {
+                    // SAFETY: as just seen.
+                    unsafe { rows.whole_block(row, index) }
+                } else {
+                    rows.block(row, index)
+                };
                 for column in 0..T {
                     let lanes = &mut lanes[row * T + column];
                     *lanes = _mm512_dpbusd_epi32(*lanes, weights, digits[column]);
