@@ -14,7 +14,6 @@ use std::ops::Range;
 
 use super::digits::{BLOCK, Block, DENSE, Digits, Group};
 use super::{GROUP, STRIP, Sums};
-use crate::portable::arith::fixed;
 
 /// Columns that are multiplied together.
 pub(super) const PAIR: usize = 2;
@@ -111,7 +110,7 @@ fn correction(group: Group<'_>) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
     let blocks = 0..group.length.div_ceil(BLOCK);
-    let (correction, used) = (correction(group), Used::of(group));
+    let correction = correction(group);
     for (index, rows) in weights.chunks(SUMS * group.length).enumerate() {
         let mut dense = [[_mm512_setzero_si512(); SUMS]; DENSE];
         for (place, row) in rows.chunks_exact(group.length).enumerate() {
@@ -121,7 +120,7 @@ fn column_sweep(group: Group<'_>, weights: &[i8], mut out: Out<'_>) {
         }
         let [d1, d2, d3] = &dense;
         let dense = [totals(d1), totals(d2), totals(d3)];
-        let lowest = lowest::<1, SUMS>(group, &used, blocks.clone(), Rows::of(rows, group.length));
+        let lowest = lowest::<1, SUMS>(group, blocks.clone(), Rows::of(rows, group.length));
         out.add::<1>(index * SUMS, lowest, dense, correction);
     }
 }
@@ -161,7 +160,6 @@ fn add_one(lanes: &mut [__m512i; DENSE], weights: __m512i, digits: &[Block; DENS
 fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize, mut out: Out<'_>) {
     let blocks = group.length.div_ceil(BLOCK);
     let size = blocks.div_ceil(blocks.div_ceil(CACHED).max(1)).max(1);
-    let used = Used::of(group);
     // Later turns ask for lines that are there by then.
     let asked = (turn * LINES).min(4 - LINES) * weights.len() / 4;
     let mut ahead = weights.as_ptr().wrapping_add(weights.len() + asked);
@@ -172,7 +170,7 @@ fn pair_sweep<const LINES: usize>(group: Group<'_>, weights: &[i8], turn: usize,
             let rows = Rows::of(rows, group.length);
             let [d1, d2, d3] = &tile::<LINES>(group, part.clone(), rows, &mut ahead);
             let dense = [totals(d1), totals(d2), totals(d3)];
-            let lowest = lowest::<PAIR, ROWS>(group, &used, part.clone(), rows);
+            let lowest = lowest::<PAIR, ROWS>(group, part.clone(), rows);
             out.add::<PAIR>(index * ROWS, lowest, dense, correction);
         }
     }
@@ -220,54 +218,26 @@ fn add_four(lanes: &mut [Lanes; DENSE], weights: [__m512i; ROWS], digits: &[[Blo
     }
 }
 
-/// The blocks in which some column of a group has lowest digits, a bit for each.
-struct Used([u64; fixed::MAX_COLUMN / BLOCK / 64]);
-
-impl Used {
-    fn of(group: Group<'_>) -> Self {
-        let mut bits = [0; _];
-        for &block in group.lowest.iter().flat_map(|lowest| &lowest.used) {
-            bits[block as usize / 64] |= 1 << (block % 64);
-        }
-        Self(bits)
-    }
-
-    /// Those of `part`: the number of a word's first block, and a bit for each of its blocks.
-    fn words(&self, part: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
-        (part.start / 64..part.end.div_ceil(64)).map(|word| {
-            let from = u64::MAX << part.start.saturating_sub(word * 64);
-            let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
-            (word * 64, self.0[word] & from & to)
-        })
-    }
-}
-
 /// The sums of the lowest digits of T columns with R rows, from the blocks of `part` that have any.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn lowest<const T: usize, const R: usize>(
     group: Group<'_>,
-    used: &Used,
     part: Range<usize>,
     rows: Rows<'_, R>,
 ) -> __m256i {
-    if used.words(&part).all(|(_, bits)| bits == 0) {
+    if group.used_in(&part).all(|(_, bits)| bits == 0) {
         return _mm256_setzero_si256();
     }
     let mut lanes = [_mm512_setzero_si512(); SUMS];
     let columns: [&[Block]; T] = std::array::from_fn(|column| &group.lowest[column].blocks[..part.end]);
-    for (first, mut bits) in used.words(&part) {
+    for (first, mut bits) in group.used_in(&part) {
         while bits != 0 {
             let index = first + bits.trailing_zeros() as usize;
             bits &= bits - 1;
             let digits: [__m512i; T] = std::array::from_fn(|column| load(&columns[column][index].0));
             for row in 0..R {
-                let weights = if index < rows.length / BLOCK {
-                    // SAFETY: as just seen.
-                    unsafe { rows.whole_block(row, index) }
-                } else {
-                    rows.block(row, index)
-                };
+                let weights = rows.block(row, index);
                 for column in 0..T {
                     let lanes = &mut lanes[row * T + column];
                     *lanes = _mm512_dpbusd_epi32(*lanes, weights, digits[column]);
@@ -296,6 +266,10 @@ impl<'a, const R: usize> Rows<'a, R> {
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     fn block(&self, row: usize, index: usize) -> __m512i {
+        if index < self.length / BLOCK {
+            // SAFETY: as just seen.
+            return unsafe { self.whole_block(row, index) };
+        }
         let start = index * BLOCK;
         let mask = u64::MAX.unbounded_shr((start + BLOCK).saturating_sub(self.length) as u32);
         // SAFETY: no more bytes are read than the row has from there on; a row that ends before is not read.

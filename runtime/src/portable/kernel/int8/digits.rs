@@ -52,6 +52,9 @@ pub(super) struct Digits {
     /// −128 · Σ digit, per column, for digits 0 to 3.
     #[cfg(target_arch = "x86_64")]
     corrections: Vec<[i32; 4]>,
+    /// Per group, the blocks in which some column has lowest digits: a bit for each.
+    #[cfg(target_arch = "x86_64")]
+    used: Vec<u64>,
 }
 
 /// The digits of one group of columns.
@@ -66,6 +69,21 @@ pub(super) struct Group<'a> {
     /// Per column, what takes the weights' offset of 128 off each digit's sum, where bytes of weights are unsigned.
     #[cfg(target_arch = "x86_64")]
     pub(super) corrections: &'a [[i32; 4]],
+    #[cfg(target_arch = "x86_64")]
+    /// From the group's first block on.
+    pub(super) used: &'a [u64],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Group<'_> {
+    /// The blocks of `part` in which some column has lowest digits, 64 at a time: the first's number, and a bit for each.
+    pub(super) fn used_in(&self, part: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        (part.start / 64..part.end.div_ceil(64)).map(|word| {
+            let from = u64::MAX << part.start.saturating_sub(word * 64);
+            let to = u64::MAX >> 64usize.saturating_sub(part.end - word * 64);
+            (word * 64, self.used[word] & from & to)
+        })
+    }
 }
 
 impl Digits {
@@ -79,6 +97,8 @@ impl Digits {
             lowest: Vec::new(),
             #[cfg(target_arch = "x86_64")]
             corrections: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            used: Vec::new(),
         }
     }
 
@@ -97,6 +117,8 @@ impl Digits {
         {
             self.corrections.clear();
             self.corrections.resize(count, [0; 4]);
+            self.used.clear();
+            self.used.resize(self.groups() * blocks.div_ceil(64), 0);
         }
         if self.lowest.len() < count {
             self.lowest.resize(count, Lowest::default());
@@ -125,6 +147,10 @@ impl Digits {
         #[cfg(target_arch = "x86_64")]
         {
             self.corrections[column] = sums.map(|sum| -128 * sum);
+            let first = column / self.together * self.length.div_ceil(BLOCK).div_ceil(64);
+            for &block in &lowest.used {
+                self.used[first + block as usize / 64] |= 1 << (block % 64);
+            }
         }
     }
 
@@ -138,6 +164,8 @@ impl Digits {
             lowest: &self.lowest[columns.clone()],
             #[cfg(target_arch = "x86_64")]
             corrections: &self.corrections[columns],
+            #[cfg(target_arch = "x86_64")]
+            used: &self.used[group * self.length.div_ceil(BLOCK).div_ceil(64)..],
         }
     }
 
