@@ -7,10 +7,10 @@
 //! Angles are computed in f64 with [`libm`], which is the same code on every machine, and each result is rounded to fp16 once:
 //! equal bundles get equal bits whatever the machine's own mathematics library does.
 
-use std::cmp::Ordering;
-
 use half::f16;
 use serde::{Deserialize, Serialize};
+
+use crate::portable::arith::half::round_f64;
 
 /// What a model's rotary embedding is made of, as its file states it. Raw: [`Rope::new`] validates it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,23 +112,9 @@ impl Rope {
     pub fn row(&self, position: usize) -> impl ExactSizeIterator<Item = (f16, f16)> + '_ {
         self.frequencies.iter().map(move |frequency| {
             let angle = position as f64 * frequency;
-            (round_once(libm::cos(angle) * self.attn_factor), round_once(libm::sin(angle) * self.attn_factor))
+            (round_f64(libm::cos(angle) * self.attn_factor), round_f64(libm::sin(angle) * self.attn_factor))
         })
     }
-}
-
-/// The fp16 nearest to `x`, ties to even. `f16::from_f64` will not do: on some machines it goes through f32 and rounds twice, on
-/// others once, so its bits depend on the machine. Going through f32 *rounded to odd* (the last bit set whenever something was
-/// dropped) keeps which side of a tie `x` lies on, since f32 has more than two bits beyond fp16.
-fn round_once(x: f64) -> f16 {
-    let near = x as f32;
-    let even = near.to_bits() & 1 == 0;
-    let odd = match f64::from(near).abs().partial_cmp(&x.abs()) {
-        Some(Ordering::Less) if even => f32::from_bits(near.to_bits() + 1),
-        Some(Ordering::Greater) if even => f32::from_bits(near.to_bits() - 1),
-        _ => near,
-    };
-    f16::from_f32(odd)
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Rows against a fixture of 60-digit arithmetic (`fixture.py`, beside this file), and what a bad spec is told.
 
-use std::cmp::Ordering;
-
 use half::f16;
 use serde::Deserialize;
 
-use super::{Rope, RopeError, RopeSpec, round_once};
+use super::{Rope, RopeError, RopeSpec};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -98,48 +96,4 @@ fn a_spec_survives_json_to_the_bit() {
     spec.factors = Some((0..48).map(|i| 1.0 + (i as f32).sqrt() / 3.0).collect());
     let text = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<RopeSpec>(&text).unwrap(), spec);
-}
-
-/// The nearest fp16 by exhaustive comparison of distances, which f64 holds exactly.
-fn nearest(x: f64) -> f16 {
-    let mut best = f16::ZERO;
-    for bits in 0..=0x7bff_u16 {
-        let candidate = f16::from_bits(bits);
-        let (near, far) = ((x.abs() - candidate.to_f64()).abs(), (x.abs() - best.to_f64()).abs());
-        match near.total_cmp(&far) {
-            Ordering::Less => best = candidate,
-            Ordering::Equal if bits & 1 == 0 => best = candidate,
-            _ => {}
-        }
-    }
-    if x < 0.0 { -best } else { best }
-}
-
-#[test]
-fn rounding_once_is_to_nearest_even_where_rounding_twice_is_not() {
-    // Just beside the tie between 1 and the next fp16: f32 would fall onto the tie, and the tie to even.
-    let (tie, dust) = (1.0 + 2f64.powi(-11), 2f64.powi(-40));
-    assert_eq!(round_once(tie), f16::ONE);
-    assert_eq!(round_once(tie + dust).to_bits(), f16::ONE.to_bits() + 1);
-    assert_eq!(f16::from_f32((tie + dust) as f32), f16::ONE, "rounding twice loses this");
-    let odd_tie = 1.0 + 3.0 * 2f64.powi(-11);
-    assert_eq!(round_once(odd_tie - dust).to_bits(), f16::ONE.to_bits() + 1);
-    for x in [
-        tie,
-        tie + dust,
-        tie - dust,
-        odd_tie,
-        odd_tie - dust,
-        odd_tie + dust,
-        6e-8,
-        3e-8,
-        2.9e-8,
-        1e-300,
-        0.1,
-        1.190_238,
-    ] {
-        for x in [x, -x] {
-            assert_eq!(round_once(x).to_bits(), nearest(x).to_bits(), "{x:e}");
-        }
-    }
 }

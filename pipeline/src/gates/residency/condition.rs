@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use super::view::{OpView, View, dtype, plain_kind};
 
+/// The largest number whose nearest fp16 is zero: half of the smallest subnormal, 2⁻²⁵.
+const ROUNDS_TO_ZERO: f64 = 1.0 / (1 << 25) as f64;
+
 /// A question, as `rules.toml` writes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
@@ -175,7 +178,7 @@ impl Condition {
             Self::EpsilonMissing => (takes_epsilon(op.kind) && !op.op.inputs.contains_key("epsilon"))
                 .then(|| format!("{} without epsilon", op.kind)),
             Self::EpsilonTooSmall => epsilon(view, op)
-                .filter(|&value| value > 0.0 && half::f16::from_f64(value).to_f64() == 0.0)
+                .filter(|&value| value > 0.0 && value <= ROUNDS_TO_ZERO)
                 .map(|value| format!("{} with epsilon {value:e}", op.kind)),
             Self::InfiniteMask => (matches!(op.kind, "add" | "select" | "sub" | "maximum" | "minimum")
                 && op.op.inputs.values().flatten().any(|argument| view.has_infinity(argument)))

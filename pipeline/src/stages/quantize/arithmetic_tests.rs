@@ -110,8 +110,8 @@ proptest! {
     fn values_are_the_quotients_rounded_to_fp16_and_to_an_integer(row in rows()) {
         let (scale, q, _) = quantized(&row);
         for (w, q) in row.iter().zip(&q) {
-            // The quotient of two fp16 values is no closer to the middle of two others than fp64 can tell.
-            let quotient = f16::from_f64(f64::from(*w) / f64::from(scale));
+            // The quotient of two fp16 values is no closer to the middle of two others than fp32 can tell.
+            let quotient = f16::from_f32(w.to_f32() / scale.to_f32());
             let nearest = quotient.to_f64().round_ties_even().clamp(-127.0, 127.0);
             prop_assert_eq!(f64::from(*q), nearest);
         }

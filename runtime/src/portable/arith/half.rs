@@ -1,5 +1,7 @@
 //! Rounding to fp16.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 /// The one NaN that arithmetic writes. Operations that only move elements keep whatever NaN they move.
@@ -8,6 +10,21 @@ pub const NAN: f16 = f16::from_bits(0x7e00);
 /// Rounds to the nearest fp16, ties to even; subnormals are kept, overflow gives infinity, any NaN gives [`NAN`].
 pub fn round(value: f32) -> f16 {
     if value.is_nan() { NAN } else { f16::from_f32(value) }
+}
+
+/// Rounds an f64 as [`round`] does an f32, once. `f16::from_f64` will not do: its bits depend on the machine. Where the processor
+/// converts f32 it goes through that and rounds twice; its own way otherwise drops the last 32 bits, and a value just beside a tie
+/// becomes one. Going through f32 *rounded to odd* (the last bit set whenever something was dropped) keeps which side of a tie the
+/// value lies on, since f32 has more than two bits beyond fp16.
+pub fn round_f64(value: f64) -> f16 {
+    let near = value as f32;
+    let even = near.to_bits() & 1 == 0;
+    let odd = match f64::from(near).abs().partial_cmp(&value.abs()) {
+        Some(Ordering::Less) if even => f32::from_bits(near.to_bits() + 1),
+        Some(Ordering::Greater) if even => f32::from_bits(near.to_bits() - 1),
+        _ => near,
+    };
+    round(odd)
 }
 
 /// Whether the element is a number: neither infinity nor NaN.
@@ -86,9 +103,36 @@ mod tests {
     }
 
     #[test]
+    fn an_f64_beside_a_tie_rounds_to_its_own_side() {
+        let largest = f16::MAX.to_f64() + 16.0;
+        for tie in
+            [1.0 + 2f64.powi(-11), 1.0 + 3.0 * 2f64.powi(-11), 2f64.powi(-25), 3.0 * 2f64.powi(-25), largest]
+        {
+            // 2⁻⁵⁰ of the value is less than f32 tells, and among the last 32 bits of an f64.
+            for value in [tie, tie * (1.0 + 2f64.powi(-50)), tie * (1.0 - 2f64.powi(-50))] {
+                for value in [value, -value] {
+                    assert_eq!(round_f64(value).to_bits(), nearest(value), "{value:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_size_of_f64_rounds() {
+        for value in
+            [0.0, -0.0, 1e-300, 2.9e-8, 3e-8, 0.1, 1.190_238, 65519.999, 1e300, f64::INFINITY, -f64::INFINITY]
+        {
+            assert_eq!(round_f64(value).to_bits(), nearest(value), "{value:e}");
+        }
+    }
+
+    #[test]
     fn every_nan_becomes_the_one_nan() {
         for bits in [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0xffff_ffff] {
             assert_eq!(round(f32::from_bits(bits)).to_bits(), 0x7e00);
+        }
+        for bits in [0x7ff8_0000_0000_0000, 0xfff8_0000_0000_0000, 0x7ff0_0000_0000_0001, u64::MAX] {
+            assert_eq!(round_f64(f64::from_bits(bits)).to_bits(), 0x7e00);
         }
     }
 
@@ -118,6 +162,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_f64_rounds_to_the_nearest(significand in any::<i64>(), exponent in -95..-40) {
+            let value = significand as f64 * 2f64.powi(exponent);
+            prop_assert_eq!(round_f64(value).to_bits(), nearest(value));
+        }
+
         #[test]
         fn any_two_numbers_compare_as_their_places(a in any::<u16>(), b in any::<u16>()) {
             let (a, b) = (f16::from_bits(a), f16::from_bits(b));

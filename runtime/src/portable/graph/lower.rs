@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anepipe_mil::modelc::ModelC;
 use anepipe_mil::program::{self, DataType, Function, Literal, Operation, ValueType};
-use half::f16;
 
 use super::constant::{Constant, Int8, Mapped, cast};
 use super::parameters::Call;
 use super::{Graph, Node, Op, ProgramError, StateId, StateShape, Storage, Value, ValueId, rules, shape};
+use crate::portable::arith::half::{round, round_f64};
 
 /// What a name of the program stands for.
 #[derive(Clone)]
@@ -200,7 +200,7 @@ impl<'a> Builder<'a> {
                 let scales = tensor.scales.single();
                 let elements = tensor.elements.elements().iter().enumerate().map(|(index, &q)| {
                     let scale = if scales.len() == 1 { scales[0] } else { scales[index / per_row.max(1)] };
-                    crate::portable::arith::half::round(f32::from(q) * scale)
+                    round(f32::from(q) * scale)
                 });
                 let constant = Constant::Half(elements.collect());
                 self.value(name.to_owned(), Storage::Half, tensor.shape, Some(constant))
@@ -233,7 +233,7 @@ pub(super) fn fixed(extents: &[u64]) -> Option<Vec<usize>> {
 pub(super) fn elements(model: &Arc<ModelC>, value: &program::Value) -> Option<(Storage, Constant)> {
     match (value.ty.dtype()?, &value.literal) {
         (DataType::Float16, Literal::Float(elements)) => {
-            Some((Storage::Half, Constant::Half(elements.iter().map(|&x| f16::from_f64(x)).collect())))
+            Some((Storage::Half, Constant::Half(elements.iter().copied().map(round_f64).collect())))
         }
         (DataType::Float32, Literal::Float(elements)) => {
             Some((Storage::Single, Constant::Single(elements.iter().map(|&x| x as f32).collect())))
