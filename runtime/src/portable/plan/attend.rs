@@ -2,12 +2,15 @@
 
 use half::f16;
 
+use super::scratch::Rest;
 use super::step::{Attention, CacheHead};
 use super::view::Sources;
-use super::{MIN_SHARED, Rest};
 use crate::portable::kernel::Isa;
 use crate::portable::kernel::attention::{self, Rows, Visibility};
 use crate::portable::observe::Watch;
+
+/// Multiplications below which attention is not worth sharing.
+const MIN_SHARED: usize = 1 << 14;
 
 /// One KV head of `attention`, by its index.
 fn head<'a>(

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use anepipe_mil::modelc::ModelC;
 
+use super::step::Kernel;
 use super::*;
 use crate::portable::fixture::layer::{PHI_4_MINI, Shard, Weights};
 use crate::portable::graph::lower;
