@@ -145,6 +145,8 @@ bench-peers: setup-dev $(ORACLE)/.done $(FULL).done $(DEMO).done $(if $(STORIES_
 ifneq ($(STORIES_MODEL),)
 	$(ANEPIPE) bench --bundle $(STORIES) --rounds 7 --tokens 96 --prompts $(PROMPTS) --per-class 20 --format json > $(BENCH)/stories.part
 	mv $(BENCH)/stories.part $(BENCH)/bench_stories.json
+	$(ANEPIPE) bench --bundle $(STORIES) --rounds 7 --tokens 96 --prompts $(PROMPTS) --per-class 20 --keep --format json > $(BENCH)/kept.part
+	mv $(BENCH)/kept.part $(BENCH)/bench_stories_kept.json
 	$(ORACLE)/bin/python $(PEERS)/llama.py generate --model $(STORIES_MODEL) --bundle $(STORIES) --room 256 --tokens 64 \
 	  --json $(BENCH)/llama_generate_stories.json
 endif

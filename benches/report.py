@@ -102,7 +102,8 @@ def classes(decode: dict[str, Any]) -> str:
         for each in decode["classes"]
     ]
     heads = ["class (prompts)", "plain, tokens/s", "with drafts", "ratio (least, most)", "tokens/pass", "same tokens"]
-    return f"{decode['tokens']} tokens behind each prompt:\n\n" + table(heads, rows)
+    kept = ", with what the prompts before it taught" if decode["keep"] else ""
+    return f"{decode['tokens']} tokens behind each prompt{kept}:\n\n" + table(heads, rows)
 
 
 def main() -> None:

@@ -371,6 +371,9 @@ pub(crate) struct Bench {
     /// Prompts of each class at most [default: all]
     #[arg(long, value_name = "N")]
     pub(crate) per_class: Option<usize>,
+    /// Begin each prompt with what drafts learned from those before it in its round, as a process that serves one after the other would: a draft table, and what a pass over a draft costs
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Memory that the plain read goes over, MiB; several times the processor's caches, or it is they that are measured
     #[arg(long, value_name = "MIB", default_value = "1024")]
     pub(crate) memory: NonZeroUsize,

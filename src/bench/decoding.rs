@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anepipe_pipeline::gates::exact::Tokens;
 use anepipe_runtime::decode::{Choose, DecodeError, Decoder, Drafting, Generated, Limits, Monotonic};
-use anepipe_runtime::draft::{Drafter, NgramDrafter, Off};
+use anepipe_runtime::draft::{DraftGate, Drafter, KEPT_RUNS, NgramDrafter, Off, Table};
 use anepipe_runtime::session::{Model, Session};
 use anepipe_runtime::token::TokenId;
 
@@ -16,6 +16,8 @@ use super::report::{ClassFigures, DecodeFigures};
 pub(super) struct Decoding {
     prompts: Vec<Tokens>,
     tokens: usize,
+    /// Whether a prompt begins with what drafts learned from the prompts before it.
+    keep: bool,
     /// By class.
     classes: BTreeMap<String, Class>,
 }
@@ -45,7 +47,7 @@ struct Spent {
 
 impl Decoding {
     /// `tokens` tokens behind each of `prompts`; of a prompt that leaves no room for them, the end.
-    pub(super) fn new(mut prompts: Vec<Tokens>, tokens: usize, model: &Model) -> Self {
+    pub(super) fn new(mut prompts: Vec<Tokens>, tokens: usize, keep: bool, model: &Model) -> Self {
         let most = model.context().saturating_sub(tokens).max(1);
         let mut classes: BTreeMap<String, Class> = BTreeMap::new();
         for prompt in &mut prompts {
@@ -53,19 +55,20 @@ impl Decoding {
             prompt.ids.drain(..surplus);
             classes.entry(prompt.class.clone()).or_default().prompts += 1;
         }
-        Self { prompts, tokens, classes }
+        Self { prompts, tokens, keep, classes }
     }
 
     /// Decodes behind every prompt both ways; which comes first changes from round to round and from prompt to prompt.
     pub(super) fn round(&mut self, session: &mut Session, round: usize) -> Result<(), DecodeError> {
         let mut spent: BTreeMap<&str, [Spent; 2]> = BTreeMap::new();
+        let mut learned = Learned::new(self.keep);
         for (index, prompt) in self.prompts.iter().enumerate() {
             let (plain, speculative) = if (index + round).is_multiple_of(2) {
-                let plain = generate(session, prompt, self.tokens, false)?;
-                (plain, generate(session, prompt, self.tokens, true)?)
+                let plain = generate(session, prompt, self.tokens, None)?;
+                (plain, generate(session, prompt, self.tokens, Some(&mut learned))?)
             } else {
-                let speculative = generate(session, prompt, self.tokens, true)?;
-                (generate(session, prompt, self.tokens, false)?, speculative)
+                let speculative = generate(session, prompt, self.tokens, Some(&mut learned))?;
+                (generate(session, prompt, self.tokens, None)?, speculative)
             };
             let sides = spent.entry(&prompt.class).or_default();
             for (side, generated) in sides.iter_mut().zip([&plain, &speculative]) {
@@ -106,23 +109,59 @@ impl Decoding {
                 equal: class.differing == 0,
             })
         });
-        DecodeFigures { tokens: self.tokens, classes: classes.collect() }
+        DecodeFigures { tokens: self.tokens, keep: self.keep, classes: classes.collect() }
     }
 }
 
-/// Decodes from an empty session, as `generate` would, but on and on where the model would end its text: a text of three tokens
-/// measures nothing.
+/// What drafts learned in one round. Each begins with nothing, so that no prompt meets its own text of another round.
+struct Learned {
+    keep: bool,
+    table: Table,
+    gate: DraftGate,
+}
+
+impl Learned {
+    fn new(keep: bool) -> Self {
+        Self { keep, table: Table::new(KEPT_RUNS), gate: DraftGate::new() }
+    }
+
+    /// What a generation begins with.
+    fn begin(&mut self) -> (NgramDrafter, Drafting) {
+        if self.keep {
+            let table = std::mem::replace(&mut self.table, Table::new(KEPT_RUNS));
+            (NgramDrafter::with_table(table), Drafting::Adaptive(Box::new(self.gate.clone())))
+        } else {
+            (NgramDrafter::new(), Drafting::Adaptive(Box::default()))
+        }
+    }
+
+    /// What it ended with.
+    fn end(&mut self, drafter: NgramDrafter, drafting: Drafting) {
+        if let (Some(table), Drafting::Adaptive(gate)) = (drafter.into_table(), drafting) {
+            (self.table, self.gate) = (table, *gate);
+        }
+    }
+}
+
+/// Decodes from an empty session, as `generate` would, with drafts if there is a place for what they learn; but on and on where
+/// the model would end its text: a text of three tokens measures nothing.
 fn generate(
     session: &mut Session,
     prompt: &Tokens,
     max_new: usize,
-    drafts: bool,
+    learned: Option<&mut Learned>,
 ) -> Result<Generated, DecodeError> {
-    let (mut ngram, mut off) = (NgramDrafter::new(), Off);
-    let (drafter, drafting): (&mut dyn Drafter, Drafting) =
-        if drafts { (&mut ngram, Drafting::Adaptive(Box::default())) } else { (&mut off, Drafting::Never) };
-    let mut decoder = Decoder { choose: Choose::Greedy, drafter, drafting, clock: &Monotonic::new() };
     session.rewind(0);
-    let limits = Limits { max_new, end_of_text: &[] };
-    decoder.generate(session, &prompt.ids, limits, |_: TokenId| ControlFlow::Continue(()))
+    let mut decode = |drafter: &mut dyn Drafter, drafting| {
+        let mut decoder = Decoder { choose: Choose::Greedy, drafter, drafting, clock: &Monotonic::new() };
+        let limits = Limits { max_new, end_of_text: &[] };
+        let generated =
+            decoder.generate(session, &prompt.ids, limits, |_: TokenId| ControlFlow::Continue(()))?;
+        Ok::<_, DecodeError>((generated, decoder.drafting))
+    };
+    let Some(learned) = learned else { return Ok(decode(&mut Off, Drafting::Never)?.0) };
+    let (mut drafter, drafting) = learned.begin();
+    let (generated, drafting) = decode(&mut drafter, drafting)?;
+    learned.end(drafter, drafting);
+    Ok(generated)
 }

@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) prefill: usize,
     /// Tokens to decode behind each prompt; 0 is none.
     pub(crate) tokens: usize,
+    /// Whether a prompt begins with what drafts learned from the prompts before it.
+    pub(crate) keep: bool,
     /// What is decoded behind.
     pub(crate) prompts: Vec<Prompt>,
 }
@@ -81,7 +83,7 @@ pub(crate) fn measure(
         None
     } else {
         let prompts = tokens(&options.prompts, &Tokenizer::read(&parts.tokenizer)?);
-        Some(Decoding::new(prompts, options.tokens, &model))
+        Some(Decoding::new(prompts, options.tokens, options.keep, &model))
     };
 
     let of_round = 3 + passes.len() + usize::from(!prompt.is_empty()) + decoding.iter().count();

@@ -91,7 +91,8 @@ impl DecodeFigures {
     fn table(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let names = self.classes.iter().map(|class| class.class.chars().count());
         let width = names.max().unwrap_or(0).max("class".len());
-        writeln!(f, "\ndecoding {} tokens behind each prompt, tokens/s:", self.tokens)?;
+        let kept = if self.keep { ", with what the prompts before it taught" } else { "" };
+        writeln!(f, "\ndecoding {} tokens behind each prompt{kept}, tokens/s:", self.tokens)?;
         writeln!(
             f,
             "  {:<width$}  prompts      plain  with drafts  ratio  tokens/pass      c  same tokens",

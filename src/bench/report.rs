@@ -109,6 +109,8 @@ pub(crate) struct PrefillFigures {
 pub(crate) struct DecodeFigures {
     /// Tokens behind each prompt.
     pub(crate) tokens: usize,
+    /// Whether a prompt began with what drafts learned from the prompts before it.
+    pub(crate) keep: bool,
     pub(crate) classes: Vec<ClassFigures>,
 }
 

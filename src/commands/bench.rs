@@ -32,6 +32,7 @@ pub(crate) fn run(global: &Global, arguments: &cli::Bench, output: Output) -> an
         contexts: arguments.contexts.clone(),
         prefill: arguments.prefill,
         tokens: arguments.tokens,
+        keep: arguments.keep,
         prompts: of_each_class(
             gate::prompts(arguments.prompts.as_deref(), None, &config)?,
             arguments.per_class,

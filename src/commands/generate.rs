@@ -11,7 +11,7 @@ use anepipe_runtime::decode::{
     Choose, Decoder, Drafting, End, Generated, Limits, Monotonic, Sampling, Statistics,
 };
 use anepipe_runtime::device::Device;
-use anepipe_runtime::draft::{Drafter, NgramDrafter, Off, Table};
+use anepipe_runtime::draft::{Drafter, KEPT_RUNS, NgramDrafter, Off, Table};
 use anepipe_runtime::session::{Model, Session};
 use anepipe_runtime::token::TokenId;
 use anepipe_runtime::tokenizer::{Encode, Message, StopStrings, Tokenizer};
@@ -23,9 +23,6 @@ use crate::cli::{self, Drafts, Format, Global};
 use crate::exit::{Exit, Failed};
 use crate::output::profile::{Profile, Shape};
 use crate::output::{self, Output};
-
-/// Runs that a draft table may hold: some 12 MB as a file, at most.
-const TABLE_RUNS: usize = 1 << 17;
 
 /// What `generate --format json` prints.
 #[derive(Serialize)]
@@ -173,7 +170,7 @@ impl Source {
             (Drafts::Off, _) => Self::Off,
             (Drafts::Ngram, None) => Self::Ngram(Box::default()),
             (Drafts::Ngram, Some(path)) => {
-                let table = Table::read(path, tokenizer.digest(), TABLE_RUNS)?;
+                let table = Table::read(path, tokenizer.digest(), KEPT_RUNS)?;
                 Self::Ngram(Box::new(NgramDrafter::with_table(table)))
             }
         })

@@ -112,6 +112,13 @@ fn everything_is_measured_and_one_document_says_it() {
     for heading in ["of a read", "c at context 120", "prefill: 40 tokens", "with drafts", "code"] {
         assert!(words.contains(heading), "{heading}: {words}");
     }
+
+    assert_eq!(report["decode"]["keep"], false);
+    let kept = place.run(&[&options[..], &["--keep", "--format", "json"]].concat()).expect_ok().json();
+    assert_eq!(kept["decode"]["keep"], true);
+    assert!(list(&kept["decode"]["classes"]).iter().all(|class| class["equal"] == true), "{kept}");
+    let words = place.run(&[&options[..], &["--keep"]].concat()).expect_ok().stdout;
+    assert!(words.contains("with what the prompts before it taught"), "{words}");
 }
 
 #[test]

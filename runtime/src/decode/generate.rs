@@ -126,7 +126,7 @@ impl Decoder<'_> {
                 statistics.drafted += took;
                 // A pass that the text's end cut short says nothing about drafts.
                 if whole {
-                    self.drafting.drafted(draft.match_length, given, took);
+                    self.drafting.drafted(draft.rests_on, given, took);
                 }
             }
         };
@@ -149,7 +149,7 @@ impl Decoder<'_> {
         let known =
             draft.tokens.iter().take(most).take_while(|&&token| (token as usize) < model.vocab()).count();
         draft.tokens.truncate(known);
-        if !draft.tokens.is_empty() && self.drafting.decide(draft.match_length) == Decision::Plain {
+        if !draft.tokens.is_empty() && self.drafting.decide(draft.rests_on) == Decision::Plain {
             draft.clear();
         }
     }

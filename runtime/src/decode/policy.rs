@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::draft::{Decision, DraftGate};
+use crate::draft::{Decision, DraftGate, Match};
 
 /// When a draft is verified. Changes speed only.
 #[derive(Debug, Clone)]
@@ -16,11 +16,11 @@ pub enum Drafting {
 }
 
 impl Drafting {
-    pub(super) fn decide(&mut self, match_length: usize) -> Decision {
+    pub(super) fn decide(&mut self, rests_on: Match) -> Decision {
         match self {
             Self::Always => Decision::Draft,
             Self::Never => Decision::Plain,
-            Self::Adaptive(gate) => gate.decide(match_length),
+            Self::Adaptive(gate) => gate.decide(rests_on),
         }
     }
 
@@ -30,9 +30,9 @@ impl Drafting {
         }
     }
 
-    pub(super) fn drafted(&mut self, match_length: usize, tokens: usize, took: Duration) {
+    pub(super) fn drafted(&mut self, rests_on: Match, tokens: usize, took: Duration) {
         if let Self::Adaptive(gate) = self {
-            gate.drafted(match_length, tokens, took);
+            gate.drafted(rests_on, tokens, took);
         }
     }
 }

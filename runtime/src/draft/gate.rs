@@ -1,8 +1,9 @@
 //! When a draft pays: only if the tokens it is expected to bring outweigh what the wider pass costs.
 //!
 //! Let c be the cost of a pass over a block over that of a pass over one token, both measured while running, and m(L)
-//! the running mean of tokens a drafted pass brought when the draft rested on a match of L tokens. A draft is worth its
-//! pass when m(L) > c; otherwise the plain pass is at least as fast, and is what runs.
+//! the running mean of tokens a drafted pass brought when the draft rested on a match of L tokens, in the same text or in
+//! another's: the two have means of their own. A draft is worth its pass when m(L) > c; otherwise the plain pass is at least as
+//! fast, and is what runs.
 //!
 //! Before the first draft c is not known, and a text may be over before the loss of one bad guess at it is made up for. So c is
 //! taken to be [`UNKNOWN`] until then, less and less the longer the text grows: the first draft waits for a long match, or for a
@@ -16,10 +17,15 @@
 use std::time::Duration;
 
 use super::table::MAX_RUN;
+use super::{Match, Source};
 
 /// Tokens a T=4 pass brought by match length, where measured by replay over 360 greedy responses of a 7B model: 1 → 1.42,
 /// 2 → 1.98, 3 → 2.27, 5 → 2.66, 9 and more → 3.47; between them, interpolated. The means start here.
 const PRIOR: [f64; MAX_RUN + 1] = [1.0, 1.42, 1.98, 2.27, 2.47, 2.66, 2.86, 3.06, 3.27];
+
+/// The same of matches in other texts, between what two small models' texts gave by replay: 1.24 and 1.41 for one token, 1.59 and
+/// 2.21 for three, 1.81 and 2.60 for five, 2.97 and 2.95 for eight.
+const PRIOR_ELSEWHERE: [f64; MAX_RUN + 1] = [1.0, 1.3, 1.6, 1.9, 2.1, 2.2, 2.4, 2.6, 2.95];
 
 /// Passes that the prior counts for.
 const PRIOR_WEIGHT: f64 = 8.0;
@@ -63,9 +69,9 @@ pub enum Decision {
 /// Decides pass by pass whether a draft is worth verifying. Changes speed only.
 #[derive(Debug, Clone)]
 pub struct DraftGate {
-    tokens: [Mean; MAX_RUN + 1],
-    /// Refusals in a row, by match length.
-    refused: [u32; MAX_RUN + 1],
+    /// Drafts that rested on the text itself, and on others.
+    own: Kind,
+    other: Kind,
     block: Times,
     single: Times,
     credit: f64,
@@ -77,8 +83,8 @@ impl DraftGate {
     /// A gate that has seen nothing: it runs a plain pass, then waits for a draft that is worth the risk, and learns from it.
     pub fn new() -> Self {
         Self {
-            tokens: PRIOR.map(|value| Mean { value, weight: PRIOR_WEIGHT }),
-            refused: [0; MAX_RUN + 1],
+            own: Kind::new(PRIOR),
+            other: Kind::new(PRIOR_ELSEWHERE),
             block: Times::default(),
             single: Times::default(),
             credit: CREDIT,
@@ -86,28 +92,29 @@ impl DraftGate {
         }
     }
 
-    /// Whether a draft that rests on `match_length` tokens should be verified.
-    pub fn decide(&mut self, match_length: usize) -> Decision {
-        let length = match_length.min(MAX_RUN);
+    /// Whether a draft that rests on such a match should be verified.
+    pub fn decide(&mut self, rests_on: Match) -> Decision {
         // A text that always matches would otherwise never show what a plain pass costs.
         let due = (2 * self.single.count).saturating_pow(2).min(REMEASURE_AFTER);
         if self.unmeasured >= due {
             return Decision::Plain;
         }
         let unknown = || UNKNOWN - UNKNOWN_FALLS * self.single.count as f64;
-        let worth = self.tokens[length].value > self.cost().unwrap_or_else(unknown);
-        if self.credit > 0.0 && (worth || self.refused[length] >= RETRY_AFTER) {
-            self.refused[length] = 0;
+        let cost = self.cost().unwrap_or_else(unknown);
+        let affordable = self.credit > 0.0;
+        let (tokens, refused) = self.of(rests_on);
+        if affordable && (tokens.value > cost || *refused >= RETRY_AFTER) {
+            *refused = 0;
             Decision::Draft
         } else {
-            self.refused[length] = self.refused[length].saturating_add(1);
+            *refused = refused.saturating_add(1);
             Decision::Plain
         }
     }
 
-    /// Learns from a pass over a draft that rested on `match_length` tokens and brought `tokens` tokens.
-    pub fn drafted(&mut self, match_length: usize, tokens: usize, took: Duration) {
-        self.tokens[match_length.min(MAX_RUN)].add(tokens as f64);
+    /// Learns from a pass over a draft that rested on such a match and brought `tokens` tokens.
+    pub fn drafted(&mut self, rests_on: Match, tokens: usize, took: Duration) {
+        self.of(rests_on).0.add(tokens as f64);
         self.block.add(took.as_secs_f64());
         self.unmeasured = self.unmeasured.saturating_add(1);
         let cost = self.cost().unwrap_or(1.0);
@@ -126,11 +133,35 @@ impl DraftGate {
         let (block, single) = (self.block.median()?, self.single.median()?);
         (single > 0.0).then(|| block / single)
     }
+
+    /// What drafts on such a match brought, and how often in a row they were refused.
+    fn of(&mut self, rests_on: Match) -> (&mut Mean, &mut u32) {
+        let length = rests_on.length.min(MAX_RUN);
+        let kind = match rests_on.source {
+            Source::Own => &mut self.own,
+            Source::Other => &mut self.other,
+        };
+        (&mut kind.tokens[length], &mut kind.refused[length])
+    }
 }
 
 impl Default for DraftGate {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Drafts that rested on matches from one source, by the length of the match.
+#[derive(Debug, Clone)]
+struct Kind {
+    tokens: [Mean; MAX_RUN + 1],
+    /// Refusals in a row.
+    refused: [u32; MAX_RUN + 1],
+}
+
+impl Kind {
+    fn new(prior: [f64; MAX_RUN + 1]) -> Self {
+        Self { tokens: prior.map(|value| Mean { value, weight: PRIOR_WEIGHT }), refused: [0; MAX_RUN + 1] }
     }
 }
 

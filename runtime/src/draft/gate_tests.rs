@@ -1,5 +1,15 @@
 use super::*;
 
+/// A match of so many tokens in the text itself.
+fn own(length: usize) -> Match {
+    Match { length, source: Source::Own }
+}
+
+/// One in another text.
+fn other(length: usize) -> Match {
+    Match { length, source: Source::Other }
+}
+
 const MS: Duration = Duration::from_millis(1);
 
 /// A generation by arithmetic: a plain pass costs 1 and brings a token, a drafted one costs `cost`.
@@ -18,8 +28,8 @@ impl Simulation {
 
     /// A pass where the drafter offers a draft of `match_length` that would bring `tokens`; 0 where it has none.
     fn pass(&mut self, match_length: usize, tokens: usize) {
-        if match_length > 0 && self.gate.decide(match_length) == Decision::Draft {
-            self.gate.drafted(match_length, tokens, (MS * 10).mul_f64(self.cost));
+        if match_length > 0 && self.gate.decide(own(match_length)) == Decision::Draft {
+            self.gate.drafted(own(match_length), tokens, (MS * 10).mul_f64(self.cost));
             self.time += self.cost;
             self.tokens += tokens;
             self.drafted += 1;
@@ -64,11 +74,11 @@ fn a_draft_is_verified_when_it_pays() {
 #[test]
 fn a_plain_pass_comes_first_and_then_a_draft_so_that_both_costs_are_known() {
     let mut gate = DraftGate::new();
-    assert_eq!((gate.cost(), gate.decide(8)), (None, Decision::Plain));
+    assert_eq!((gate.cost(), gate.decide(own(8))), (None, Decision::Plain));
     gate.plain(MS * 10);
-    assert_eq!((gate.cost(), gate.decide(8)), (None, Decision::Draft));
-    gate.drafted(8, 1, MS * 50);
-    assert_eq!((gate.cost(), gate.decide(8)), (Some(5.0), Decision::Plain));
+    assert_eq!((gate.cost(), gate.decide(own(8))), (None, Decision::Draft));
+    gate.drafted(own(8), 1, MS * 50);
+    assert_eq!((gate.cost(), gate.decide(own(8))), (Some(5.0), Decision::Plain));
 }
 
 /// Each row: what the first draft rests on, and plain passes until it is verified.
@@ -77,7 +87,7 @@ fn the_first_draft_waits_for_a_long_match_or_a_long_text() {
     for (match_length, expected) in [(8, 1), (4, 1), (3, 9), (2, 27), (1, 63)] {
         let mut gate = DraftGate::new();
         let mut plain = 0;
-        while gate.decide(match_length) == Decision::Plain {
+        while gate.decide(own(match_length)) == Decision::Plain {
             gate.plain(MS * 10);
             plain += 1;
         }
@@ -155,8 +165,8 @@ fn a_first_pass_that_was_slow_is_found_out() {
     gate.plain(MS * 100);
     let mut drafted = 0;
     for _ in 0..200 {
-        if gate.decide(4) == Decision::Draft {
-            gate.drafted(4, 1, MS * 20);
+        if gate.decide(own(4)) == Decision::Draft {
+            gate.drafted(own(4), 1, MS * 20);
             drafted += 1;
         } else {
             gate.plain(MS * 10);
@@ -170,6 +180,40 @@ fn a_first_pass_that_was_slow_is_found_out() {
 fn times_of_zero_give_no_cost() {
     let mut gate = DraftGate::new();
     gate.plain(Duration::ZERO);
-    gate.drafted(1, 2, Duration::ZERO);
+    gate.drafted(own(1), 2, Duration::ZERO);
     assert_eq!(gate.cost(), None);
+}
+
+/// Own text that loops pays at c = 2; what other texts said does not, and must not talk the gate out of the first.
+#[test]
+fn matches_in_the_text_and_in_others_are_judged_apart() {
+    let mut gate = DraftGate::new();
+    let mut verified = [0; 2];
+    for pass in 0..400 {
+        let (kind, rests_on, tokens) = [(0, own(8), 4), (1, other(8), 1)][pass % 2];
+        if gate.decide(rests_on) == Decision::Draft {
+            gate.drafted(rests_on, tokens, MS * 20);
+            verified[kind] += 1;
+        } else {
+            gate.plain(MS * 10);
+        }
+    }
+    assert!(verified[0] > 190 && verified[1] < 15, "{verified:?}");
+}
+
+/// Each row: a match, and whether it is verified at c = 2 by a gate that knows nothing but c.
+#[test]
+fn a_match_in_another_text_has_to_be_longer() {
+    for (rests_on, expected) in [
+        (own(3), Decision::Draft),
+        (other(3), Decision::Plain),
+        (own(2), Decision::Plain),
+        (other(5), Decision::Draft),
+        (other(8), Decision::Draft),
+    ] {
+        let mut gate = DraftGate::new();
+        gate.plain(MS * 10);
+        gate.drafted(own(8), 4, MS * 20);
+        assert_eq!(gate.decide(rests_on), expected, "{rests_on:?}");
+    }
 }

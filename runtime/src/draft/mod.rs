@@ -9,7 +9,7 @@ mod table;
 
 pub use gate::{Decision, DraftGate};
 pub use ngram::NgramDrafter;
-pub use table::{Table, TableError};
+pub use table::{KEPT_RUNS, Table, TableError};
 
 use crate::token::TokenId;
 
@@ -18,15 +18,34 @@ use crate::token::TokenId;
 pub struct Draft {
     /// The guess, next token first; empty when there is nothing to go by.
     pub tokens: Vec<TokenId>,
-    /// How many of the latest tokens the first guess rests on. Longer matches are right more often.
-    pub match_length: usize,
+    /// What the first guess rests on.
+    pub rests_on: Match,
+}
+
+/// The latest tokens, as they were met before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Match {
+    /// How many of them. Longer matches are right more often.
+    pub length: usize,
+    /// Where they were met.
+    pub source: Source,
+}
+
+/// Where a match was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// In the text that is being written, which tends to go on as it did.
+    #[default]
+    Own,
+    /// In the text of another request. Such a match is right less often than one of the same length in the own text.
+    Other,
 }
 
 impl Draft {
     /// Forgets the guess, and keeps its memory.
     pub fn clear(&mut self) {
         self.tokens.clear();
-        self.match_length = 0;
+        self.rests_on = Match::default();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Guessing from what was said before: the longest suffix that occurred already, and what followed it most often.
 
 use super::table::{MAX_RUN, Table};
-use super::{Draft, Drafter};
+use super::{Draft, Drafter, Match, Source};
 use crate::token::TokenId;
 
 /// Runs that one request's own table may hold: eight a token, for the longest context.
@@ -33,13 +33,16 @@ impl NgramDrafter {
     }
 
     /// The next token after `self.recent`: the request's own text first, unless the shared table knows a longer run.
-    fn guess(&self) -> Option<(TokenId, usize)> {
-        let own = self.own.guess(&self.recent);
-        let shared = self.shared.as_ref().and_then(|table| table.guess(&self.recent));
+    fn guess(&self) -> Option<(TokenId, Match)> {
+        let of = |table: &Table, source: Source| {
+            let (token, length) = table.guess(&self.recent)?;
+            Some((token, Match { length, source }))
+        };
+        let own = of(&self.own, Source::Own);
+        let shared = self.shared.as_ref().and_then(|table| of(table, Source::Other));
         match (own, shared) {
-            (Some(own), Some(shared)) if shared.1 > own.1 => Some(shared),
-            (Some(own), _) => Some(own),
-            (None, shared) => shared,
+            (Some(own), Some(shared)) if shared.1.length > own.1.length => Some(shared),
+            (own, shared) => own.or(shared),
         }
     }
 }
@@ -72,9 +75,9 @@ impl Drafter for NgramDrafter {
         draft.clear();
         let committed = self.recent.len();
         while draft.tokens.len() < most {
-            let Some((token, length)) = self.guess() else { break };
+            let Some((token, rests_on)) = self.guess() else { break };
             if draft.tokens.is_empty() {
-                draft.match_length = length;
+                draft.rests_on = rests_on;
             }
             draft.tokens.push(token);
             self.recent.push(token);
@@ -90,7 +93,7 @@ mod tests {
     fn drafted(drafter: &mut NgramDrafter, most: usize) -> (Vec<TokenId>, usize) {
         let mut draft = Draft::default();
         drafter.draft(most, &mut draft);
-        (draft.tokens, draft.match_length)
+        (draft.tokens, draft.rests_on.length)
     }
 
     #[test]
@@ -127,5 +130,12 @@ mod tests {
         let mut second = NgramDrafter::with_table(first.into_table().expect("a table"));
         second.observe(&[2, 9, 1, 2]);
         assert_eq!(drafted(&mut second, 3), (vec![3, 4, 5], 2));
+        let mut draft = Draft::default();
+        second.draft(3, &mut draft);
+        assert_eq!(draft.rests_on, Match { length: 2, source: Source::Other });
+        second.observe(&[9, 1]);
+        second.draft(3, &mut draft);
+        assert_eq!(draft.tokens, [2, 9, 1], "its own text goes before one that knows no more");
+        assert_eq!(draft.rests_on, Match { length: 3, source: Source::Own });
     }
 }

@@ -33,7 +33,7 @@ impl Drafter for Scripted {
 
     fn draft(&mut self, most: usize, draft: &mut Draft) {
         draft.clear();
-        draft.match_length = 1 + self.random.below(9);
+        draft.rests_on.length = 1 + self.random.below(9);
         // More than was asked for, now and then.
         let count = most + self.random.below(3);
         for &token in self.text.iter().skip(self.observed).take(count) {
@@ -55,7 +55,7 @@ impl Drafter for Garbage {
 
     fn draft(&mut self, _: usize, draft: &mut Draft) {
         draft.clear();
-        draft.match_length = self.0.below(20);
+        draft.rests_on.length = self.0.below(20);
         let count = self.0.below(9);
         draft.tokens.extend((0..count).map(|_| match self.0.below(20) {
             0 => TokenId::MAX,

@@ -41,7 +41,7 @@ impl Drafter for Foretold<'_> {
     fn draft(&mut self, most: usize, draft: &mut Draft) {
         draft.clear();
         draft.tokens.extend((self.observed..).take(most).map_while(|position| self.foretell(position)));
-        draft.match_length = draft.tokens.len();
+        draft.rests_on.length = draft.tokens.len();
     }
 }
 
