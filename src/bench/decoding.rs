@@ -113,32 +113,27 @@ impl Decoding {
     }
 }
 
-/// What drafts learned in one round. Each begins with nothing, so that no prompt meets its own text of another round.
-struct Learned {
-    keep: bool,
-    table: Table,
-    gate: DraftGate,
-}
+/// What drafts learned in one round, if that is kept: a table, and what passes cost and brought. A round begins with nothing, so
+/// that no prompt meets its own text of another round.
+struct Learned(Option<(Table, DraftGate)>);
 
 impl Learned {
     fn new(keep: bool) -> Self {
-        Self { keep, table: Table::new(KEPT_RUNS), gate: DraftGate::new() }
+        Self(keep.then(|| (Table::new(KEPT_RUNS), DraftGate::new())))
     }
 
     /// What a generation begins with.
     fn begin(&mut self) -> (NgramDrafter, Drafting) {
-        if self.keep {
-            let table = std::mem::replace(&mut self.table, Table::new(KEPT_RUNS));
-            (NgramDrafter::with_table(table), Drafting::Adaptive(Box::new(self.gate.clone())))
-        } else {
-            (NgramDrafter::new(), Drafting::Adaptive(Box::default()))
+        match self.0.take() {
+            Some((table, gate)) => (NgramDrafter::with_table(table), Drafting::Adaptive(Box::new(gate))),
+            None => (NgramDrafter::new(), Drafting::Adaptive(Box::default())),
         }
     }
 
-    /// What it ended with.
+    /// What it ended with. A drafter that began without a table has none.
     fn end(&mut self, drafter: NgramDrafter, drafting: Drafting) {
         if let (Some(table), Drafting::Adaptive(gate)) = (drafter.into_table(), drafting) {
-            (self.table, self.gate) = (table, *gate);
+            self.0 = Some((table, *gate));
         }
     }
 }

@@ -103,6 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn rounding_once_is_to_nearest_even_where_rounding_twice_is_not() {
+        // Just beside the tie between 1 and the next fp16: f32 would fall onto the tie, and the tie to even.
+        let (tie, dust) = (1.0 + 2f64.powi(-11), 2f64.powi(-40));
+        assert_eq!(round_f64(tie), f16::ONE);
+        assert_eq!(round_f64(tie + dust).to_bits(), f16::ONE.to_bits() + 1);
+        assert_eq!(f16::from_f32((tie + dust) as f32), f16::ONE, "rounding twice loses this");
+        let odd_tie = 1.0 + 3.0 * 2f64.powi(-11);
+        assert_eq!(round_f64(odd_tie - dust).to_bits(), f16::ONE.to_bits() + 1);
+        for x in [tie, tie + dust, tie - dust, odd_tie, odd_tie - dust, odd_tie + dust] {
+            for x in [x, -x] {
+                assert_eq!(round_f64(x).to_bits(), nearest(x), "{x:e}");
+            }
+        }
+    }
+
+    #[test]
     fn an_f64_beside_a_tie_rounds_to_its_own_side() {
         let largest = f16::MAX.to_f64() + 16.0;
         for tie in
@@ -119,10 +135,10 @@ mod tests {
 
     #[test]
     fn every_size_of_f64_rounds() {
-        for value in
-            [0.0, -0.0, 1e-300, 2.9e-8, 3e-8, 0.1, 1.190_238, 65519.999, 1e300, f64::INFINITY, -f64::INFINITY]
-        {
-            assert_eq!(round_f64(value).to_bits(), nearest(value), "{value:e}");
+        for value in [0.0, 1e-300, 2.9e-8, 3e-8, 6e-8, 0.1, 1.190_238, 65519.999, 1e300, f64::INFINITY] {
+            for value in [value, -value] {
+                assert_eq!(round_f64(value).to_bits(), nearest(value), "{value:e}");
+            }
         }
     }
 

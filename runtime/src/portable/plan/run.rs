@@ -41,12 +41,13 @@ impl Plan {
         caches: &mut [Cache],
         pass: Pass<'_>,
     ) {
+        let constants = &self.constants;
         match *step {
             Step::Compute { ref kernel, output, length, node } => {
                 // The buffer is taken out so that the others can be read while it is written.
                 let mut out = std::mem::take(&mut scratch.buffers[output]);
                 let (buffers, rest) = scratch.split(pass.threads);
-                let sources = Sources { inputs, constants: &self.constants, caches, buffers };
+                let sources = Sources { inputs, constants, caches, buffers };
                 let (isa, visibilities) = (rest.isa, rest.visibilities);
                 compute(kernel, sources, rest, &mut out[..length]);
                 if let (Some(watch), Some(node)) = (pass.watch, node) {
@@ -59,8 +60,7 @@ impl Plan {
                 let mut out = std::mem::take(&mut scratch.buffers[norm.output]);
                 let mut sum =
                     norm.addend.as_ref().map(|addend| std::mem::take(&mut scratch.buffers[addend.sum]));
-                let sources =
-                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let sources = Sources { inputs, constants, caches, buffers: &scratch.buffers };
                 norm::run(norm, sources, scratch.isa, (sum.as_deref_mut(), &mut out), &mut scratch.norm);
                 scratch.buffers[norm.output] = out;
                 if let (Some(addend), Some(sum)) = (&norm.addend, sum) {
@@ -68,19 +68,16 @@ impl Plan {
                 }
             }
             Step::ScanChanges { keep, write, slot } => {
-                let sources =
-                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let sources = Sources { inputs, constants, caches, buffers: &scratch.buffers };
                 scratch.changes[slot].scan(sources.get(keep), sources.get(write));
             }
             Step::ScanMask { mask, slot } => {
-                let sources =
-                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let sources = Sources { inputs, constants, caches, buffers: &scratch.buffers };
                 scratch.visibilities[slot].scan(scratch.isa, sources.get(mask));
             }
             Step::Scatter { state, changes, keep, write, new } => {
                 let mut cache = std::mem::take(&mut caches[state]);
-                let sources =
-                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let sources = Sources { inputs, constants, caches, buffers: &scratch.buffers };
                 let tensors =
                     Scatter { keep: sources.get(keep), write: sources.get(write), new: sources.get(new) };
                 scatter(&scratch.changes[changes], tensors, &mut cache);
@@ -88,8 +85,7 @@ impl Plan {
             }
             Step::WriteState { state, data } => {
                 let mut cache = std::mem::take(&mut caches[state]);
-                let sources =
-                    Sources { inputs, constants: &self.constants, caches, buffers: &scratch.buffers };
+                let sources = Sources { inputs, constants, caches, buffers: &scratch.buffers };
                 cache.replace(sources.get(data));
                 caches[state] = cache;
             }

@@ -69,8 +69,8 @@ pub(super) struct Group<'a> {
     /// Per column, what takes the weights' offset of 128 off each digit's sum, where bytes of weights are unsigned.
     #[cfg(target_arch = "x86_64")]
     pub(super) corrections: &'a [[i32; 4]],
-    #[cfg(target_arch = "x86_64")]
     /// From the group's first block on.
+    #[cfg(target_arch = "x86_64")]
     pub(super) used: &'a [u64],
 }
 
@@ -110,7 +110,7 @@ impl Digits {
 
     pub(super) fn start(&mut self, count: usize, length: usize) {
         (self.count, self.length) = (count, length);
-        let blocks = length.div_ceil(BLOCK);
+        let blocks = self.blocks();
         self.dense.clear();
         self.dense.resize(count * blocks, [ZERO; DENSE]);
         #[cfg(target_arch = "x86_64")]
@@ -118,7 +118,7 @@ impl Digits {
             self.corrections.clear();
             self.corrections.resize(count, [0; 4]);
             self.used.clear();
-            self.used.resize(self.groups() * blocks.div_ceil(64), 0);
+            self.used.resize(self.groups() * self.words(), 0);
         }
         if self.lowest.len() < count {
             self.lowest.resize(count, Lowest::default());
@@ -132,7 +132,10 @@ impl Digits {
     }
 
     pub(super) fn store(&mut self, isa: Isa, column: usize, integers: &[i32]) {
-        let (start, count) = self.place(column / self.together);
+        let group = column / self.together;
+        let (start, count) = self.place(group);
+        #[cfg(target_arch = "x86_64")]
+        let first = group * self.words();
         let dense = self.dense[start..].iter_mut().skip(column % self.together).step_by(count);
         let lowest = &mut self.lowest[column];
         let mut sums = [0i32; 4];
@@ -147,7 +150,6 @@ impl Digits {
         #[cfg(target_arch = "x86_64")]
         {
             self.corrections[column] = sums.map(|sum| -128 * sum);
-            let first = column / self.together * self.length.div_ceil(BLOCK).div_ceil(64);
             for &block in &lowest.used {
                 self.used[first + block as usize / 64] |= 1 << (block % 64);
             }
@@ -160,19 +162,30 @@ impl Digits {
         let columns = first..first + count;
         Group {
             length: self.length,
-            dense: &self.dense[start..start + count * self.length.div_ceil(BLOCK)],
+            dense: &self.dense[start..start + count * self.blocks()],
             lowest: &self.lowest[columns.clone()],
             #[cfg(target_arch = "x86_64")]
             corrections: &self.corrections[columns],
             #[cfg(target_arch = "x86_64")]
-            used: &self.used[group * self.length.div_ceil(BLOCK).div_ceil(64)..],
+            used: &self.used[group * self.words()..],
         }
+    }
+
+    /// Blocks of a column.
+    fn blocks(&self) -> usize {
+        self.length.div_ceil(BLOCK)
+    }
+
+    /// Words of a group's `used`.
+    #[cfg(target_arch = "x86_64")]
+    fn words(&self) -> usize {
+        self.blocks().div_ceil(64)
     }
 
     /// Where a group starts, and how many columns it has.
     fn place(&self, group: usize) -> (usize, usize) {
         let first = group * self.together;
-        (first * self.length.div_ceil(BLOCK), (self.count - first).min(self.together))
+        (first * self.blocks(), (self.count - first).min(self.together))
     }
 }
 
