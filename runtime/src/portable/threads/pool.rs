@@ -3,7 +3,8 @@
 //! A pass is hundreds of kernels, most of them shorter than it takes to wake a thread. So whoever has worked on one goes on looking
 //! for the next for a while, and only then sleeps. Work is pieces, of which each thread has a run of its own to begin with, as memory
 //! likes to be read one piece after the next; who is done with it helps with the others'. The caller takes part, and whoever finds the
-//! pool busy (another session, or a piece that shares work itself) does its work alone. Nothing is allocated once the threads run.
+//! pool busy (another session, or a piece that shares work itself) does its work alone. The threads of a pool run when it is made, and
+//! nothing is allocated from then on.
 //!
 //! A worker that the system is keeping from running when a job comes is not waited for: it has not joined, and when the job is
 //! closed it cannot any more. One that has joined is, first awake, then asleep, so that it gets the core it needs.
@@ -13,7 +14,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,11 +105,19 @@ impl Pool {
         });
         // Dropped on an error, which ends the threads that have been started.
         let mut pool = Self { shared, workers: Vec::new() };
+        let (starting, started) = mpsc::channel::<()>();
         for index in 1..count {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, starting) = (Arc::clone(&pool.shared), starting.clone());
             let thread = std::thread::Builder::new().name(format!("anepipe-{index}"));
-            pool.workers.push(thread.spawn(move || shared.serve(index))?);
+            pool.workers.push(thread.spawn(move || {
+                drop(starting);
+                shared.serve(index);
+            })?);
         }
+        // A thread allocates while it starts, which the system may put off for as long as it likes. Nothing is sent: the channel
+        // closes when the last one has started.
+        drop(starting);
+        let _ = started.recv();
         Ok(pool)
     }
 
